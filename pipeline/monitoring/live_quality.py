@@ -161,7 +161,7 @@ def _quality(connection: duckdb.DuckDBPyConnection, files: LogFiles, start: date
     words = ", ".join(
         name if files.has(name) else f"CAST(NULL AS VARCHAR) AS {name}" for name in ("breaches", "unknown")
     )
-    relation = f"""(SELECT received_at, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_at, {words}
+    relation = f"""(SELECT key, received_at, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_at, {words}
                     FROM read_parquet($files, union_by_name = true) WHERE NOT {log_queries.golden(files)})"""
     return logged_quality.of_log(connection, relation, {"files": files.names}, start, end)
 

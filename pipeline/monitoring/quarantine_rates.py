@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
-from pipeline.monitoring.data_quality import LEAST_WEEKS, QUARTER_DAYS, WEEK
 from pipeline.monitoring.drift import WIDENED
+from pipeline.monitoring.volume import LEAST_WEEKS, QUARTER_DAYS, WEEK
 
 # Fewer rows may be chance.
 FEWEST_ROWS = 5

@@ -13,7 +13,7 @@ from pipeline.errors import LedgerError
 from pipeline.ledger.events import Event
 from pipeline.ledger.slo_events import DiskHasRoom, DiskNearlyFull, NoticeFailed, NoticesBegan, NoticeSent
 from pipeline.ledger.store import Entry, Ledger
-from pipeline.notices.matters import Matter, kinds, matter_of, over
+from pipeline.notices.matters import Matter, kinds, matters_of, over
 from pipeline.settings.notify import Recipient
 
 RUN, STEP = "notices", "notices"
@@ -53,7 +53,7 @@ class Book:
             self._after = max(self._after, entry.seq)
             try:
                 self._end(over(entry))
-                self._take(matter_of(entry))
+                self._take(matters_of(entry))
             except LedgerError:
                 # One row that cannot be read; `verify` names it, and tells of it.
                 continue
@@ -76,8 +76,8 @@ class Book:
         if keys:
             self._over |= {key for key in self._matters if key.startswith(keys)}
 
-    def _take(self, matter: Matter | None) -> None:
-        if matter is not None:
+    def _take(self, matters: Iterable[Matter]) -> None:
+        for matter in matters:
             self._matters.setdefault(matter.key, matter)
             self._newest[matter.key] = max(matter.of, self._newest.get(matter.key, 0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,12 @@ Told = tuple[str, str, str, str]
 Tell = Callable[[Any, Entry[Any]], Told | None]
 
 
-def matter_of(entry: Entry[Any]) -> Matter | None:
-    """The matter that the event begins or goes on with; None for any other. Raises LedgerError for a body that cannot be read."""
-    tell = TELLS.get(entry.kind)
-    told = tell(entry.event, entry) if tell is not None else None
-    if told is None:
-        return None
-    key, severity, said, next_step = told
+def matters_of(entry: Entry[Any]) -> list[Matter]:
+    """The matters that the event begins or goes on with. Raises LedgerError for a body that cannot be read."""
+    return [_matter(entry, *told) for tell in TELLS.get(entry.kind, ()) if (told := tell(entry.event, entry))]
+
+
+def _matter(entry: Entry[Any], key: str, severity: str, said: str, next_step: str) -> Matter:
     said = said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}…"
     # A look at the whole ledger is noted with the model whose monitor made it.
     model = "" if entry.kind == LedgerVerified.KIND else entry.model
@@ -76,6 +75,27 @@ def _drift(event: DriftChecked, entry: Entry[Any]) -> Told | None:
     report = f"; the report: {event.report}" if event.report else ""
     next_step = f"perennial decide {entry.model} says whether a retrain pays{report}"
     return str(alarm.get("since", event.as_of)), "warning", f"drift alarm: {event.sentence()}", next_step
+
+
+def _requests(event: DriftChecked, entry: Entry[Any]) -> Told | None:
+    """Requests that do not come as usual are a matter of their own, from the first look that says so to the last."""
+    data = event.data or {}
+    if data.get("verdict") != "alarm":
+        return None
+    since = str(data.get("since") or event.as_of)
+    said = f"requests do not come as usual: {data.get('reason', '')}"
+    next_step = f"look at what sends them; perennial drift {entry.model} says whether it goes on"
+    return f"requests {since}", "warning", said, next_step
+
+
+def _quarantine(event: DriftChecked, entry: Entry[Any]) -> Told | None:
+    """A partition with more rows in quarantine than usual is told once, whatever looks see it again."""
+    unusual = (event.quarantine or {}).get("unusual")
+    if not unusual:
+        return None
+    said = f"more rows than usual are in quarantine: those of {', '.join(map(str, unusual))}"
+    next_step = f"perennial drift {entry.model} has the shares; the newest run's gates name the rules"
+    return f"quarantine {max(map(str, unusual))}", "warning", said, next_step
 
 
 def _gates(event: GatesChecked, entry: Entry[Any]) -> Told | None:
@@ -153,15 +173,15 @@ def _chain(event: LedgerVerified, entry: Entry[Any]) -> Told | None:
 
 # The kinds of events that end a matter, and its kind.
 ENDS = {"approved": "approval_asked", "rejected": "approval_asked"}
-TELLS: dict[str, Tell] = {
-    DriftChecked.KIND: _drift,
-    GatesChecked.KIND: _gates,
-    "approval_asked": _approval,
-    RolledBack.KIND: _rolled_back,
-    RolloutFailed.KIND: _rollout_failed,
-    BudgetBurning.KIND: _burning,
-    BudgetSpent.KIND: _spent,
-    BurnRollbackHeld.KIND: _held,
-    DiskNearlyFull.KIND: _disk,
-    LedgerVerified.KIND: _chain,
+TELLS: dict[str, Sequence[Tell]] = {
+    DriftChecked.KIND: (_drift, _requests, _quarantine),
+    GatesChecked.KIND: (_gates,),
+    "approval_asked": (_approval,),
+    RolledBack.KIND: (_rolled_back,),
+    RolloutFailed.KIND: (_rollout_failed,),
+    BudgetBurning.KIND: (_burning,),
+    BudgetSpent.KIND: (_spent,),
+    BurnRollbackHeld.KIND: (_held,),
+    DiskNearlyFull.KIND: (_disk,),
+    LedgerVerified.KIND: (_chain,),
 }

@@ -49,7 +49,18 @@ def log(*newest, weeks=26, silent_h=0.2, silences_h=(9.0, 8.0, 7.0, 6.0)):
             "0 in the last 24 hours, 200 are usual there and none for 24.0 hours, up to 12.0",
         ),
         (log(20), DAILY, "alarm", "20 in the last 24 hours, 200 are usual there"),
-        (log(21), DAILY, "usual", "21 in the last 24 hours"),
+        (log(21), DAILY, "alarm", "21 in the last 24 hours, 200 are usual there (133 to 300 by its history)"),
+        (log(134), DAILY, "usual", "134 in the last 24 hours, 200 are usual there; none"),
+        (log(400), DAILY, "alarm", "400 in the last 24 hours, 200 are usual there (133 to 300 by its history)"),
+        (
+            replace(log(400), repeated=(200,)),
+            DAILY,
+            "alarm",
+            "400 in the last 24 hours, 200 are usual there (133 to 300 by its history), of which 200 repeat the key and the time",
+        ),
+        # A history of six weeks knows what is nearly nothing, and no more.
+        (log(21, weeks=6), DAILY, "usual", "21 in the last 24 hours"),
+        (log(9, weeks=6), DAILY, "alarm", "9 in the last 24 hours, 200 are usual there"),
         # A weekly look judges each day of its week by its own weekday; so few rows as on the third may well be none.
         (log(200, 9, 0), 13, "alarm", "9 in the 24 hours up to 1 day before, 100 are usual there"),
         (log(200, 100, 0), 13, "usual", "200 in the last 24 hours, 200 are usual there"),
@@ -58,7 +69,7 @@ def log(*newest, weeks=26, silent_h=0.2, silences_h=(9.0, 8.0, 7.0, 6.0)):
     ],
 )
 def test_a_day_is_judged_by_its_weekdays_and_a_silence_by_those_before(logged, looks, verdict, reason):
-    """At most a tenth of the median of the same weekday is an alarm; a short log tells nothing."""
+    """Fewer or more than the history allows of the median of the same weekday is an alarm; a short log tells nothing."""
     found = judged(logged, 1000, 1, looks)
     assert (found.verdict, found.reason[: len(reason)]) == (verdict, reason)
 
@@ -102,6 +113,7 @@ def test_the_log_counts_by_receipt_and_rules_without_their_values():
             "breaches": [None, '["spend must be at least 0; got -5", "spend must be at least 0; got -5"]',
                          '["spend must be at least 0; got -7"]', '["calls must not be missing"]', None, None],
             "unknown": [None, None, '["plan"]', None, None, '["plan"]'],
+            "key": ["a", "b", "b", "b", "c", "c"],
         }
     )  # fmt: skip
     with duckdb.connect() as connection:
@@ -111,6 +123,10 @@ def test_the_log_counts_by_receipt_and_rules_without_their_values():
     assert (found.days, found.silent_h) == ((3, 1, 0, 0, 1), 2.5)
     assert found.silences_h == (70.0, 17.0, 10.0)
     assert (found.breaches, found.unknown) == ({"spend must be at least 0": 2}, {"plan": 2})
+    assert found.broken_days == ((3, 3), (0, 1), (0, 0), (0, 0), (0, 1))
+    assert found.unknown_days == ((1, 3), (0, 1), (0, 0), (0, 0), (1, 1))
+    # Of the three of b on the newest day two have one time.
+    assert found.repeated == (1, 0, 0, 0, 0, 0, 0)
     assert LoggedQuality.read_text(found.as_text()) == found
 
 
