@@ -42,7 +42,8 @@ def refusal(authorization):
     token = Environment.read().webhook_token
     if not token:
         return said(403, f"alerts: are not taken; set {TOKEN} where Airflow's API server starts")
-    if not hmac.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
+    scheme, _, sent = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(sent.strip().encode(), token.encode()):
         error = f"alerts: the token is missing or wrong; send the header `Authorization: Bearer TOKEN` with ${TOKEN}"
         return said(401, error, **{"WWW-Authenticate": "Bearer"})
     return None

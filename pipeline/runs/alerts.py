@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.errors import DataError, PerennialError
@@ -20,6 +20,10 @@ USER = "alert webhook"
 MOST_BYTES = 262_144
 # Of a text that goes into a reason for people.
 MOST_TEXT = 200
+# What senders call an alert that is over.
+OVER = frozenset({"resolved", "ok", "normal", "closed", "recovered"})
+# Clocks differ by so much.
+AHEAD = timedelta(minutes=5)
 FORM = 'send {"model": "NAME"}, or an Alertmanager\'s body whose alerts have a label `model`'
 
 
@@ -55,21 +59,22 @@ def alerts_of(body: bytes) -> tuple[list[Alert], list[str]]:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise DataError("alert", "is not JSON", FORM) from error
+    if isinstance(values, list):
+        # As Prometheus sends them to an Alertmanager.
+        values = {"alerts": values}
     if not isinstance(values, dict):
         raise DataError("alert", f"is a JSON {type(values).__name__}, not an object", FORM)
-    many = isinstance(values.get("alerts"), list)
-    each = [_mapping(alert) for alert in values["alerts"]] if many else [values]
+    each = values["alerts"] if isinstance(values.get("alerts"), list) else [values]
     common = _mapping(values.get("commonLabels"))
     found: dict[str, Alert] = {}
     errors: list[str] = []
-    for one in each:
-        if one.get("status") == "resolved":
+    for one in map(_mapping, each):
+        if str(one.get("status") or one.get("state")).lower() in OVER:
             continue
-        labels, texts = (
-            ({**common, **_mapping(one.get("labels"))}, _mapping(one.get("annotations"))) if many else (one, one)
-        )
         try:
-            alert = _alert(labels, texts)
+            alert = _alert(
+                {**common, **one, **_mapping(one.get("labels"))}, {**one, **_mapping(one.get("annotations"))}
+            )
             found.setdefault(alert.fingerprint, alert)
         except PerennialError as error:
             errors.append(str(error))
@@ -84,7 +89,11 @@ def _alert(labels: Mapping[str, Any], texts: Mapping[str, Any]) -> Alert:
     text = next((texts[key] for key in ("summary", "description", "reason") if isinstance(texts.get(key), str)), "")
     as_of = labels.get("as_of")
     at = time_of(str(as_of)) if as_of else None
-    return Alert(_shown(model), _shown(name)[:MOST_TEXT], _shown(" ".join(text.split()))[:MOST_TEXT], at)
+    if at is not None and at > datetime.now(UTC) + AHEAD:
+        raise DataError(
+            f"alert of {_shown(model)[:MOST_TEXT]}", f"has the as_of {as_of}, which is to come", "leave it out for now"
+        )
+    return Alert(_shown(model)[:MOST_TEXT], _shown(name)[:MOST_TEXT], _shown(" ".join(text.split()))[:MOST_TEXT], at)
 
 
 def _shown(text: str) -> str:

@@ -102,10 +102,26 @@ def test_an_alert_that_is_sent_again_starts_no_second_run(webhook):
     assert len(webhook.runs) == 2
 
 
+def test_alerts_of_other_senders_are_read(webhook):
+    """A list as Prometheus sends it, one alert with labels, and the scheme of the token in other letters."""
+    lower = {"Authorization": "bearer s3cret"}
+    for sent in ([firing("A", model="churn")], firing("A", model="churn")):
+        status, body = webhook.post(sent, lower)
+        assert (status in {200, 202}, [run["model"] for run in body["runs"]]) == (True, ["churn"])
+    assert len(webhook.runs) == 1
+    assert len(webhook.post({"model": "c" * 100_000})[1]["error"]) < 300
+
+
 def test_what_is_resolved_starts_nothing(webhook):
-    """Alertmanager sends the end of an alert too."""
+    """Alertmanager sends the end of an alert too, and so do others, by other words."""
     resolved = {**firing("Errors", model="churn"), "status": "resolved"}
-    assert webhook.post(alertmanager(resolved)) == (200, {"runs": [], "errors": []})
+    for over in (
+        alertmanager(resolved),
+        {"model": "churn", "state": "ok"},
+        {"model": "churn", "status": "RESOLVED"},
+        [],
+    ):
+        assert webhook.post(over) == (200, {"runs": [], "errors": []})
     assert webhook.runs == {}
 
 
@@ -123,7 +139,13 @@ def test_one_wrong_alert_keeps_no_other_from_its_run(webhook):
         (b"", 400, "alert: is not JSON; "),
         (b"[" * 100_000, 400, "alert: is not JSON; "),
         (b"\xff\xfe{}", 400, "alert: is not JSON; "),
-        ([], 400, "alert: is a JSON list, not an object; "),
+        (3, 400, "alert: is a JSON int, not an object; "),
+        ([3], 422, "alert: names no model; "),
+        (
+            {"model": "churn", "as_of": "2999-01-01"},
+            422,
+            "alert of churn: has the as_of 2999-01-01, which is to come; ",
+        ),
         ({}, 422, "alert: names no model; "),
         ({"model": 3}, 422, "alert: has a model that is no text; "),
         ({"model": "nobody"}, 422, "model nobody: is not in params.yaml; use one of its models: churn"),
