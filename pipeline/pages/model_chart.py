@@ -24,6 +24,8 @@ MARKS = {
     INCIDENT: ("var(--c4)", "x"),
 }
 MARGIN = 0.02
+# Of an axis, above its highest value: a line there would run through the title.
+HEADROOM = 0.1
 
 
 def figure(past: History, now: datetime) -> dict[str, Any]:
@@ -60,9 +62,15 @@ def figure(past: History, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
     numbered = all(span.version.isdigit() for span in past.live)
     layout["yaxis"] |= {"tickformat": "d"} if numbered else {"type": "category"}
+    if numbered and past.live:
+        numbers = [int(span.version) for span in past.live]
+        layout["yaxis"] |= {"range": [min(numbers) - 1, max(numbers) + 1 + (max(numbers) - min(numbers)) * HEADROOM]}
     if numbered and len({span.version for span in past.live}) < 5:
         layout["yaxis"] |= {"dtick": 1}
-    layout["yaxis2"] |= {"rangemode": "tozero"}
+    highest = max([1.0, *(each["times_limit"] or 0.0 for each in past.looks)])
+    layout["yaxis2"] |= {"range": [0, highest * (1 + HEADROOM)]}
+    if not metric:
+        layout["yaxis3"] |= {"showticklabels": False}
     layout["yaxis4"] |= {"type": "category", "categoryarray": lanes[::-1], "range": [-0.6, len(lanes) - 0.4]}
     layout["yaxis4"] |= {"tickvals": lanes}
     layout["yaxis5"] |= {"rangemode": "tozero"}

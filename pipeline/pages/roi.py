@@ -279,7 +279,7 @@ def channels(earned: Roi) -> dict[str, Any]:
         "hoverinfo": "text",
     }
     layout = {
-        "xaxis": {"title": {"text": charts.text(earned.bill.currency)}, "tickformat": "~s"},
+        "xaxis": {"title": {"text": charts.text(earned.bill.currency)}, "tickformat": "~s", "rangemode": "tozero"},
         "yaxis": {},
         "showlegend": False,
     }

@@ -76,6 +76,8 @@ def test_the_chart_has_five_parts_on_one_time_axis(context):
     assert bars["y"] == [1, 2, 1] and bars["marker"]["color"][1] != bars["marker"]["color"][0]
     assert bars["x"][0] == 31 * 86_400_000 and bars["base"][2].startswith("2026-02-21")
     assert [shape["y0"] for shape in figure["layout"]["shapes"] if shape["yref"] == "y2"] == [1.0]
+    tops = [figure["layout"][axis]["range"][1] for axis in ("yaxis", "yaxis2")]
+    assert tops[0] >= 2.8 and tops[1] > 2.5, "no title lies on a bar, a point or the limit's line"
     drift = [each for each in figure["data"] if each.get("yaxis") == "y2" and each["mode"] == "markers"]
     assert [each["y"] for each in drift] == [[0.5], [2.5]]
     quality = next(each for each in figure["data"] if "error_y" in each)

@@ -65,6 +65,7 @@ def test_the_curve_crosses_zero_in_the_month_of_break_even(context, model):
         slope = (line["y"][1] - line["y"][0]) / line["x"][1]
         assert line["y"][0] == -invested and -line["y"][0] / slope == pytest.approx(even[f"{end}_months"])
     assert len(channels["data"][0]["y"]) == 4
+    assert channels["layout"]["xaxis"]["rangemode"] == "tozero", "a bar's place on the axis is its amount"
 
 
 def test_where_it_never_breaks_even_the_line_falls_and_says_never(context):
