@@ -6,9 +6,10 @@ It is the same for the same version: it has no time and no random number. Source
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.gates.image_system import ImageSystem
 from pipeline.gates.serving_packages import ServingPackage
 
 FILE = "sbom.json"
@@ -44,20 +45,27 @@ def bill_of_materials(
     return _written(model, [*libraries, *files])
 
 
-def image_contents(
-    model: str, version: str, image: str, distribution: str, release: str, packages: Iterable[tuple[str, str, str]]
-) -> dict[str, Any]:
-    """The list of a serving image's system, each of its packages as (name, version, architecture), as JSON; `image` is its id."""
+def image_contents(model: str, version: str, system: ImageSystem) -> dict[str, Any]:
+    """The list of a serving image's system as JSON: each package by its URL, which names its source too where that is another, with
+    the licences in the distribution's words."""
     from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.license import DisjunctiveLicense
     from packageurl import PackageURL
 
+    distribution, release = system.distribution, system.release
     below = Component(name=distribution, version=release, type=ComponentType.OPERATING_SYSTEM, bom_ref="system")
     found = []
-    for name, of, architecture in packages:
-        named = {"arch": architecture, "distro": f"{distribution}-{release}"}
-        url = PackageURL("deb", distribution, name, of, named)
-        found.append(Component(name=name, version=of, type=ComponentType.LIBRARY, bom_ref=str(url), purl=url))
-    whole = Component(name=model, version=version, type=ComponentType.CONTAINER, bom_ref=f"image:{image}")
+    for each in system.packages:
+        named = {"arch": each.architecture, "distro": f"{distribution}-{release}"}
+        if each.built_from != (each.name, each.version):
+            named["upstream"] = "@".join(each.built_from)
+        url = PackageURL("deb", distribution, each.name, each.version, named)
+        library = Component(
+            name=each.name, version=each.version, type=ComponentType.LIBRARY, bom_ref=str(url), purl=url
+        )
+        library.licenses.update(DisjunctiveLicense(name=name) for name in each.licences)
+        found.append(library)
+    whole = Component(name=model, version=version, type=ComponentType.CONTAINER, bom_ref=f"image:{system.image}")
     return _written(whole, [below, *found])
 
 

@@ -2,14 +2,14 @@
 
 Each is called as ours are, with a `PackagedModel`, and returns a `Verdict`, or None where it does not apply. Their code is that of the
 run's own files, so they run in a process of their own with that folder: this one serves other runs, with other files of the same name.
-A gate that fails with an error has not passed.
+A gate that fails with an error has not passed. One that does not end within `gates.own_minutes`, or takes its process along, has not
+either: a thread could not be ended, a process can, and the gates after it run in another one (own_process).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -17,14 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StageError
 from pipeline.gates.base import PackagedModel, Table, Verdict
 from pipeline.gates.judged_champion import JudgedChampion
+from pipeline.gates.own_process import Said, called, end_with, said
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model, load
 from pipeline.workspaces.dvc_graph import Artifacts
 
-REPORT = "own_gates.json"
+REPORT = "own_gates.jsonl"
 
 
 def verdicts(
@@ -36,29 +36,34 @@ def verdicts(
     **asked: Any,
 ) -> list[Verdict]:
     """The verdicts of the model's own gates that are not off on the packaged model, in the order of `gates.own`; `asked` is for
-    `packaged_model`. They get the champion as our gates do."""
-    if not asked_of(model):
-        return []
-    report = files.folder / REPORT
-    report.unlink(missing_ok=True)
-    question = {
-        "model": files.folder.name,
-        "champion": str(champion_package.resolve()) if champion_package else None,
-        "version": champion_version,
-        **asked,
-    }
-    root = files.folder.parents[1]
+    `packaged_model`. They get the champion as our gates do. Raises StageError when their process ends before it has called one."""
+    left = asked_of(model)
+    found: list[Verdict] = []
     with tempfile.TemporaryDirectory() as aside:
-        judged = str(judged_champion.write(Path(aside))) if judged_champion is not None else None
-        command = [sys.executable, "-m", "pipeline.gates.own", json.dumps({**question, "judged": judged})]
-        done = subprocess.run(command, cwd=root, stdout=sys.stderr.fileno(), check=False)
-    if not report.is_file():
-        raise StageError(
-            f"gates.own {', '.join(asked_of(model))}",
-            f"their process ended with code {done.returncode} and without a verdict",
-            "see its output above",
+        judged = str(judged_champion.write(Path(aside))) if judged_champion is not None and left else None
+        question = {
+            "model": files.folder.name,
+            "champion": str(champion_package.resolve()) if champion_package else None,
+            "version": champion_version,
+            "judged": judged,
+            **asked,
+        }
+        while left:
+            lines, limit_s = files.folder / REPORT, model.gates.own_minutes * 60
+            answers, left = said("pipeline.gates.own", question, left, lines, files.folder.parents[1], limit_s)
+            found += filter(None, (_heard(answer, model.gates.own_minutes) for answer in answers))
+    return found
+
+
+def _heard(answer: Said, minutes: float) -> Verdict | None:
+    if answer.late:
+        return _failed(
+            answer.hook,
+            f"did not end within {minutes:g} min and was ended: look for what it waits for, or raise gates.own_minutes",
         )
-    return [Verdict.from_dict(values) for values in json.loads(report.read_text(encoding="utf-8"))]
+    if answer.code is not None:
+        return _failed(answer.hook, f"its process ended with code {answer.code} and without a verdict; see its output")
+    return Verdict.from_dict(answer.verdict) if answer.verdict is not None else None
 
 
 def asked_of(model: Model) -> list[str]:
@@ -165,7 +170,7 @@ def _line_of(error: BaseException, hook: str) -> str:
 
 
 def main(question: dict[str, Any]) -> None:
-    """Runs the own gates of a model in the current folder, and writes their verdicts beside its artifacts."""
+    """Runs own gates of a model in the current folder, those that the question names, and writes each verdict beside its artifacts."""
     name, champion = question["model"], question["champion"]
     files, model = Artifacts(Path.cwd(), name), load(Path.cwd()).model(name)
     packaged = packaged_model(
@@ -179,11 +184,13 @@ def main(question: dict[str, Any]) -> None:
     )
     if judged := question["judged"]:
         packaged = replace(packaged, judged_champion=JudgedChampion.read(Path(judged)))
-    found = [verdict_of(hook, _rows_of_its_own(packaged)) for hook in asked_of(model)]
-    aside = files.folder / f"{REPORT}.new"
-    aside.write_text(json.dumps([verdict.as_dict() for verdict in found if verdict is not None]), encoding="utf-8")
-    aside.replace(files.folder / REPORT)
+    for hook in question["hooks"]:
+        with called(files.folder / REPORT, hook) as tell:
+            verdict = verdict_of(hook, _rows_of_its_own(packaged))
+            tell(verdict.as_dict() if verdict is not None else None)
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    asked = json.loads(sys.argv[1])
+    end_with(asked["asked_by"])
+    main(asked)

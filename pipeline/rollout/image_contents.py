@@ -20,8 +20,7 @@ def keep(context: RolloutContext, engine: Engine, model: str, version: str, slot
     try:
         if (found := engine.contents(model, slot)) is None:
             return
-        parts = (found.image, found.distribution, found.release, found.packages)
-        listed = bill_of_materials.image_contents(model, version, *parts)
+        listed = bill_of_materials.image_contents(model, version, found)
         client = context.registry.client()
         run = model_version(client, model, version).run_id
         client.log_dict(run, listed, bill_of_materials.IMAGE_FILE)

@@ -119,4 +119,6 @@ class Gates(Section):
     modes: dict[str, Mode] = {}
     # A team's own gates; each reports under this name.
     own: tuple[Hook, ...] = ()
+    # How long each of them may take.
+    own_minutes: float = Field(default=10, gt=0, le=MOST)
     contract: Contract = Contract()

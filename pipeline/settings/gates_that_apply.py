@@ -16,6 +16,8 @@ def faults(model: Any) -> Iterator[tuple[str, str]]:
     """(key, what is wrong) with the keys that say nothing in this block."""
     gates, task = model.gates, model.training.task
     yield from _of_the_supply_chain(gates.supply_chain)
+    if not gates.own and "own_minutes" in _stated(gates):
+        yield "gates.own_minutes", "is the time of your own gates: name one in gates.own"
     if tasks.TASKS[task].output == "number":
         yield from _of_numbers(gates, task)
         return

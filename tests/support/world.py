@@ -163,6 +163,9 @@ class World:
     def contents(self, model, slot):
         return None
 
+    def system(self, runtime):
+        return None
+
     def prune(self, model, keep):
         pass
 

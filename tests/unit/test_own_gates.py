@@ -97,8 +97,10 @@ def test_what_a_gate_does_to_its_rows_the_next_one_does_not_see(monkeypatch, tmp
     given = PackagedModel(model=None, validation={}, evaluation=None, **rows)
     monkeypatch.setattr(own, "packaged_model", lambda *asked: given)
     asked = ("champion", "version", "backfill", "accept_schema_change", "champion_trained_to", "judged")
-    own.main({"model": "churn", **dict.fromkeys(asked)})
-    found = json.loads((files.folder / own.REPORT).read_text())
+    own.main({"model": "churn", **dict.fromkeys(asked), "hooks": list(model.gates.own)})
+    told = [json.loads(line) for line in (files.folder / own.REPORT).read_text().splitlines()]
+    assert [each["hook"] for each in told] == ["team_gates:mine"] * 2 + ["team_gates:other"] * 2
+    found = [each["verdict"] for each in told if "verdict" in each]
     assert [(each["observed"], each["passed"]) for each in found] == [(1.0, True), (6.0, True)]
 
 

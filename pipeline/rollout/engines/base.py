@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.gates.image_system import ImageSystem
 from pipeline.settings.environment import Environment
 
 SLOTS = ("blue", "green")
@@ -70,17 +71,6 @@ class SlotSpec:
     image: str = ""
 
 
-@dataclass(frozen=True)
-class SlotImage:
-    """What a slot's image is made of beside our own: its id, the distribution below it (debian, 12), and (name, version, architecture) of each
-    package of that."""
-
-    image: str
-    distribution: str
-    release: str
-    packages: tuple[tuple[str, str, str], ...]
-
-
 class EngineUnavailable(Exception):
     """The engine cannot run slots on this machine; str() is the reason in one line."""
 
@@ -111,8 +101,11 @@ class Engine(Protocol):
     def has_image(self, runtime: str, digest: str) -> bool:
         """Whether a slot can be started from the serving image with that digest, as `serving_recipe.image_digest` gives it."""
 
-    def contents(self, model: str, slot: str) -> SlotImage | None:
-        """What the slot's image is made of; None for a slot without an image, and where an image does not tell."""
+    def contents(self, model: str, slot: str) -> ImageSystem | None:
+        """What the slot's image has of its distribution; None for a slot without an image, and where an image does not tell."""
+
+    def system(self, runtime: str) -> ImageSystem | None:
+        """The same of the image that a slot of this runtime would be started from now; nothing is started. Raises RolloutError."""
 
     def prune(self, model: str, keep: set[str]) -> None:
         """Removes what makes versions start faster, for all versions but `keep`."""

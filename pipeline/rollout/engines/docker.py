@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RolloutError
+from pipeline.gates.image_system import ImageSystem
 from pipeline.rollout.engines import docker_contents, docker_network, slot_settings
-from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Running, SlotImage, SlotSpec, cut_off
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Running, SlotSpec, cut_off
 from pipeline.rollout.engines.docker_images import LABEL, DockerImages, reason_of
 from pipeline.serving import log_files
 from pipeline.serving.settings import VARIABLE
@@ -111,10 +112,23 @@ class DockerEngine:
         with _answering():
             return self.images.kept(runtime, digest) is not None
 
-    def contents(self, model: str, slot: str) -> SlotImage | None:
+    def contents(self, model: str, slot: str) -> ImageSystem | None:
         with _answering():
             container = self._container(model, slot)
             return docker_contents.of(container) if container is not None else None
+
+    def system(self, runtime: str) -> ImageSystem | None:
+        try:
+            image = self.images.serving_base(runtime)
+        except EngineUnavailable as error:
+            raise RolloutError(f"serving image for {runtime}", str(error), "look at docker/serving") from error
+        with _answering():
+            # An image has no files for who asks until there is a container of it, which need not be started.
+            container = self._client.containers.create(image, network_mode="none")
+            try:
+                return docker_contents.of(container)
+            finally:
+                container.remove(force=True)
 
     def prune(self, model: str, keep: set[str]) -> None:
         """Removes the model's images of all versions but `keep`."""

@@ -26,9 +26,10 @@ import psutil
 from filelock import FileLock, Timeout
 
 from pipeline.errors import RolloutError
+from pipeline.gates.image_system import ImageSystem
 from pipeline.rollout import failpoints
 from pipeline.rollout.engines import serving_recipe, slot_settings
-from pipeline.rollout.engines.base import EngineSettings, Running, SlotImage, SlotSpec, cut_off
+from pipeline.rollout.engines.base import EngineSettings, Running, SlotSpec, cut_off
 from pipeline.serving.settings import VARIABLE
 from pipeline.settings.net import free_port
 from pipeline.settings.process_identity import ProcessIdentity
@@ -173,8 +174,11 @@ class ProcessEngine:
         """Only for what this code makes: it is what a process runs."""
         return digest == serving_recipe.image_digest(EngineSettings(self._home, self._project), runtime)
 
-    def contents(self, model: str, slot: str) -> SlotImage | None:
+    def contents(self, model: str, slot: str) -> ImageSystem | None:
         """None: a process has no image but the machine."""
+
+    def system(self, runtime: str) -> ImageSystem | None:
+        """None, as for a slot."""
 
     def prune(self, model: str, keep: set[str]) -> None:
         """Nothing: a process starts from the package itself."""
