@@ -25,6 +25,7 @@ from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeplo
 from pipeline.settings.rollout import Rollout
 
 if TYPE_CHECKING:
+    from pipeline.gates.image_system import ServingSystem
     from pipeline.monitoring.answered_by import AnsweredBy
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
@@ -89,6 +90,9 @@ class Traffic(Protocol):
 
     def evidence(self, model: str, version: str) -> Evidence:
         """See pipeline.rollout.approval.evidence."""
+
+    def serving_system(self, model: str, runtime: str) -> ServingSystem:
+        """See pipeline.rollout.serving_system.serving_system."""
 
     def answered(self, model: str, request: str) -> list[AnsweredBy]:
         """See pipeline.monitoring.answered_by.answered_by; '' means all models."""
@@ -158,6 +162,11 @@ class LocalTraffic:
         from pipeline.rollout import approval
 
         return approval.evidence(self._context.rollout(""), model, version)
+
+    def serving_system(self, model: str, runtime: str) -> ServingSystem:
+        from pipeline.rollout.serving_system import serving_system
+
+        return serving_system(self._context.rollout(""), self._context.params.model(model).rollout, runtime)
 
     def answered(self, model: str, request: str) -> list[AnsweredBy]:
         from pipeline.monitoring.answered_by import answered_by

@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "predictions": {"start": TEXT, "end": TEXT, "share": NUMBER},
     "profile": {"version": TEXT, "digest": TEXT, "start": TEXT, "end": TEXT},
     "evidence": {"version": TEXT},
+    "serving_system": {"runtime": TEXT},
     "answered": {"request": TEXT},
     "log_files": {"partitions": LIST},
 }

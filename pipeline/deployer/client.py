@@ -25,6 +25,7 @@ from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeplo
 
 if TYPE_CHECKING:
     from pipeline.deployer.log_partitions import Taken, Uncounted
+    from pipeline.gates.image_system import ServingSystem
     from pipeline.monitoring.answered_by import AnsweredBy
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
@@ -38,7 +39,10 @@ RETRY_S = 1.0
 WAIT_S = 20
 LOOK_S = 1.0
 # Sent again after a restart these have the same result; a second rollback would go back once more.
-REPEATABLE = ("deploy", "reconcile", "retire", "status", "levels", "predictions", "profile", "evidence", "answered")
+REPEATABLE = (
+    *("deploy", "reconcile", "retire", "status", "levels", "predictions", "profile", "evidence", "answered"),
+    "serving_system",
+)
 ATTEMPTS = 3
 
 logger = logging.getLogger(__name__)
@@ -106,6 +110,11 @@ class RemoteTraffic:
         from pipeline.rollout.approval import Evidence
 
         return Evidence.read(self._result("evidence", "", model, {"version": version}))
+
+    def serving_system(self, model: str, runtime: str) -> ServingSystem:
+        from pipeline.gates.image_system import ServingSystem
+
+        return ServingSystem.read(self._result("serving_system", "", model, {"runtime": runtime}))
 
     def answered(self, model: str, request: str) -> list[AnsweredBy]:
         from pipeline.monitoring.answered_by import AnsweredBy

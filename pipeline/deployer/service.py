@@ -268,6 +268,8 @@ class Service:
             return [status.as_dict() for status in self._traffic.status(call.model)]
         if call.verb == "evidence":
             return self._traffic.evidence(call.model, rest["version"]).as_dict()
+        if call.verb == "serving_system":
+            return self._traffic.serving_system(call.model, rest["runtime"]).as_dict()
         if call.verb == "answered":
             return [answered.as_dict() for answered in self._traffic.answered(call.model, rest["request"])]
         if call.verb == "levels":

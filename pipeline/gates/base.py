@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from pipeline.gates.image_system import ServingSystem
     from pipeline.serving.runtime import Runtime
     from pipeline.settings.models import Model
     from pipeline.training.evaluate import Evaluation
@@ -113,6 +114,7 @@ class PackagedModel(ValidatedData):
 
     `reference` is the sample of the rows that were learnt from, `package_bytes` the size of the package, and `root` the folder of the
     run's own files. `judged_champion` is the champion as its own run judged it, where that was kept. `live` has what is known of the version that is live beside its package; None without one.
+    `serving_system` asks who has the engine what would serve a runtime (onnx, skops), and raises PerennialError; own gates do not have it.
     """
 
     evaluation: Evaluation
@@ -130,6 +132,7 @@ class PackagedModel(ValidatedData):
     served: pd.DataFrame | None = None
     known: Mapping[str, frozenset[str]] | None = None
     judged_champion: JudgedChampion | None = None
+    serving_system: Callable[[str], ServingSystem] | None = None
 
     @property
     def compared(self) -> Compared:

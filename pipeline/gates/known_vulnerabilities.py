@@ -1,163 +1,189 @@
 """Which packages a database in the OSV form knows a vulnerability of, without a network.
 
 A record says for each package which versions are affected: by name, or by ranges of the kind ECOSYSTEM, events of `introduced`, `fixed` and
-`last_affected` in the order of versions. A database is as good as it is new: the newest time of its records says how new. Source: the Open Source Vulnerability format 1.6, https://ossf.github.io/osv-schema.
+`last_affected` in the order of versions, which each ecosystem has for itself. A database is as good as it is new: the newest time of its
+records says how new. Source: the Open Source Vulnerability format, https://ossf.github.io/osv-schema.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
 
-from pipeline.errors import SettingsError
+from pipeline.gates.osv_records import changed
 from pipeline.gates.serving_packages import ServingPackage
 
-ECOSYSTEM = "PyPI"
-KEY = "gates.supply_chain.vulnerabilities"
-NAME_ONE = "name a file or a folder of OSV records, or their export as a zip"
+PYPI = "PyPI"
+KINDS = ("introduced", "fixed", "last_affected")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A package as records name it: `told` is its name for people, `of` are the names of what is installed of it."""
+
+    version: str
+    told: str
+    of: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Vulnerable:
-    """`ids` are those of the record, its own first."""
+    """`ids` are those of the record, its own first; `upstream` are those that it gathers. `fixed` is the first version without it, '' while
+    there is none. `unimportant` is what its distribution calls so: the packages that it builds are not affected."""
 
-    package: ServingPackage
+    package: Installed
     ids: tuple[str, ...]
-    summary: str
+    upstream: tuple[str, ...] = ()
+    summary: str = ""
+    fixed: str = ""
+    unimportant: bool = False
 
     def __str__(self) -> str:
-        return f"{self.package.name} {self.package.version}: {self.ids[0]}" + (
-            f" ({self.summary})" if self.summary else ""
-        )
+        better = f", fixed in {self.fixed}" if self.fixed else ""
+        return f"{self.package.told}: {self.ids[0]}" + (f" ({self.summary})" if self.summary else "") + better
+
+    def is_accepted(self, accepted: Collection[str]) -> bool:
+        """By any of its own ids, or by all of those that it gathers."""
+        return not {*self.ids}.isdisjoint(accepted) or (bool(self.upstream) and {*self.upstream} <= {*accepted})
 
 
-def records(database: Path) -> list[Mapping[str, Any]]:
-    """The records of a file, which has one or a list, of the JSON files below a folder, or of those in a zip, as OSV exports an ecosystem.
-    Raises SettingsError."""
-    found: list[Mapping[str, Any]] = []
-    for name, text in _texts(database):
-        try:
-            read = json.loads(text)
-        except ValueError as error:
-            raise SettingsError(KEY, f"{name} cannot be read ({error})", NAME_ONE) from error
-        listed = read.get("vulns", read) if isinstance(read, dict) else read
-        listed = listed if isinstance(listed, list) else [listed]
-        if fault := next(filter(None, map(_fault, listed)), ""):
-            raise SettingsError(KEY, f"{name} has a record {fault}", NAME_ONE)
-        found += listed
-    if not found:
-        raise SettingsError(KEY, f"{database} has no record", "download an export of the OSV database there")
-    return found
+class Packages(Protocol):
+    """The packages of one ecosystem."""
+
+    def is_of(self, ecosystem: str) -> bool:
+        """Whether records of this ecosystem are about them."""
+
+    def named(self, name: str) -> Sequence[Installed]:
+        """What is installed of what a record calls so; none for another name."""
+
+    def order(self, version: str) -> Any:
+        """A value in the order of versions. Raises ValueError for what is none."""
 
 
-def _texts(database: Path) -> Iterator[tuple[str, bytes]]:
-    """(the name, the content) of each JSON file of the database. Raises SettingsError."""
-    try:
-        if zipfile.is_zipfile(database):
-            with zipfile.ZipFile(database) as archive:
-                for name in sorted(archive.namelist()):
-                    if name.endswith(".json"):
-                        yield f"{name} in {database}", archive.read(name)
-            return
-        for file in sorted(database.rglob("*.json")) if database.is_dir() else [database]:
-            yield str(file), file.read_bytes()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise SettingsError(KEY, f"{database} cannot be read ({error})", NAME_ONE) from error
+class PythonPackages:
+    """Those of PyPI, whose names are compared as PyPI does (PEP 503)."""
 
+    def __init__(self, packages: Sequence[ServingPackage]) -> None:
+        self._by_name: dict[str, list[Installed]] = {
+            _normal(each.name): [Installed(each.version, f"{each.name} {each.version}", (each.name,))]
+            for each in packages
+        }
 
-def _fault(record: Any) -> str:
-    """What is wrong with a record's form, as far as it is read here; '' when nothing is."""
-    if not (isinstance(record, dict) and isinstance(record.get("id"), str)):
-        return "without an id"
-    affected = record.get("affected") or []
-    is_read = isinstance(affected, list) and all(map(_is_affected, affected))
-    return "" if is_read else f"({record['id']}) whose affected is not of the OSV form"
+    def is_of(self, ecosystem: str) -> bool:
+        return ecosystem == PYPI
 
+    def named(self, name: str) -> Sequence[Installed]:
+        return self._by_name.get(_normal(name), ())
 
-def _is_affected(each: Any) -> bool:
-    if not (isinstance(each, dict) and isinstance(each.get("package") or {}, dict)):
-        return False
-    versions, ranges = each.get("versions") or [], each.get("ranges") or []
-    if not (isinstance(versions, list) and isinstance(ranges, list)):
-        return False
-    events = [event for of in ranges if isinstance(of, dict) for event in of.get("events") or [None]]
-    return all(isinstance(of, dict) for of in ranges) and all(isinstance(event, dict) for event in events)
+    def order(self, version: str) -> Any:
+        from packaging.version import Version
 
-
-def newest(known: Iterable[Mapping[str, Any]]) -> datetime | None:
-    """When a record changed last, by what the records say; None where none says it."""
-    times = []
-    for record in known:
-        try:
-            at = datetime.fromisoformat(str(record.get("modified") or record.get("published")))
-        except ValueError:
-            continue
-        times.append(at if at.tzinfo else at.replace(tzinfo=UTC))
-    return max(times, default=None)
-
-
-def vulnerable(packages: Sequence[ServingPackage], known: Iterable[Mapping[str, Any]]) -> Iterator[Vulnerable]:
-    """Each package with each record that has its version; records that were withdrawn are left out."""
-    by_name = {_normal(package.name): package for package in packages}
-    for record in known:
-        if record.get("withdrawn"):
-            continue
-        for affected in record.get("affected") or []:
-            of = affected.get("package") or {}
-            package = by_name.get(_normal(str(of.get("name", ""))))
-            if package is not None and of.get("ecosystem") == ECOSYSTEM and _has(affected, package.version):
-                ids = (record["id"], *map(str, record.get("aliases") or ()))
-                yield Vulnerable(package, ids, " ".join(str(record.get("summary") or "").split())[:80])
-                break
+        return Version(version)
 
 
 def _normal(name: str) -> str:
-    """A package's name as PyPI tells names apart (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _has(affected: Mapping[str, Any], version: str) -> bool:
-    if any(_is_same(str(each), version) for each in affected.get("versions") or []):
+@dataclass
+class Searched:
+    """What a database has of some packages: how many records of their ecosystem, when the newest of these changed, and what is found."""
+
+    records: int = 0
+    newest: datetime | None = None
+    found: list[Vulnerable] = field(default_factory=list)
+
+
+def search(known: Iterable[Mapping[str, Any]], kinds: Sequence[Packages]) -> list[Searched]:
+    """For each of the `kinds` of packages what the records say; of a record that was withdrawn only its time counts."""
+    results = [Searched() for _ in kinds]
+    for record in known:
+        for packages, result in zip(kinds, results, strict=True):
+            theirs = [each for each in record.get("affected") or [] if packages.is_of(_package(each, "ecosystem"))]
+            if not theirs:
+                continue
+            result.records += 1
+            if (at := changed(record)) is not None:
+                result.newest = max(at, result.newest or at)
+            if not record.get("withdrawn"):
+                result.found += _found(record, theirs, packages)
+    return results
+
+
+def _package(affected: Mapping[str, Any], part: str) -> str:
+    return str((affected.get("package") or {}).get(part, ""))
+
+
+def _found(
+    record: Mapping[str, Any], affected: Sequence[Mapping[str, Any]], packages: Packages
+) -> Iterator[Vulnerable]:
+    """Each package that has a version which the record names, once."""
+    ids = (record["id"], *map(str, record.get("aliases") or ()))
+    upstream = tuple(map(str, record.get("upstream") or ()))
+    summary = " ".join(str(record.get("summary") or "").split())[:80]
+    found: dict[Installed, Vulnerable] = {}
+    for each in affected:
+        for package in packages.named(_package(each, "name")):
+            if _has(each, package.version, packages.order):
+                fixed = _fixed(each, package.version, packages.order)
+                told = Vulnerable(package, ids, upstream, summary, fixed, _is_unimportant(each))
+                if package not in found or found[package].unimportant:
+                    found[package] = told
+    yield from found.values()
+
+
+def _is_unimportant(affected: Mapping[str, Any]) -> bool:
+    told = affected.get("ecosystem_specific")
+    return isinstance(told, dict) and told.get("urgency") == "unimportant"
+
+
+def _has(affected: Mapping[str, Any], version: str, order: Callable[[str], Any]) -> bool:
+    versions = [str(each) for each in affected.get("versions") or []]
+    if version in versions or any(_in_range(events, version, order) for events in _ranges(affected)):
         return True
-    ranges = [each for each in affected.get("ranges") or [] if each.get("type") in ("ECOSYSTEM", "SEMVER")]
-    return any(_in_range(each.get("events") or [], version) for each in ranges)
+    return any(_is_same(each, version, order) for each in versions)
 
 
-def _is_same(one: str, other: str) -> bool:
+def _ranges(affected: Mapping[str, Any]) -> list[Sequence[Mapping[str, Any]]]:
+    return [
+        each.get("events") or [] for each in affected.get("ranges") or [] if each.get("type") in ("ECOSYSTEM", "SEMVER")
+    ]
+
+
+def _is_same(one: str, other: str, order: Callable[[str], Any]) -> bool:
     """Whether both name one version: 2.1 is 2.1.0."""
-    from packaging.version import InvalidVersion, Version
-
     try:
-        return one == other or Version(one) == Version(other)
-    except InvalidVersion:
+        return order(one) == order(other)
+    except ValueError:
         return False
 
 
-def _in_range(events: Sequence[Mapping[str, str]], version: str) -> bool:
-    from packaging.version import InvalidVersion, Version
-
+def _in_range(events: Sequence[Mapping[str, Any]], version: str, order: Callable[[str], Any]) -> bool:
     try:
-        asked = Version(version)
-        inside = False
-        dated = [(_version(str(value)), kind) for event in events for kind, value in event.items()]
+        asked = order(version)
+        told = [(kind, str(at)) for event in events for kind, at in event.items() if kind in KINDS]
+        # Before any version.
+        inside = ("introduced", "0") in told
+        dated = [(order(at), kind) for kind, at in told if (kind, at) != ("introduced", "0")]
         for at, kind in sorted(dated, key=lambda each: each[0]):
             if kind == "introduced" and asked >= at:
                 inside = True
             elif (kind == "fixed" and asked >= at) or (kind == "last_affected" and asked > at):
                 inside = False
         return inside
-    except InvalidVersion:
+    except ValueError:
         # A version that cannot be compared is one that nobody can rule out.
         return True
 
 
-def _version(written: str) -> Any:
-    from packaging.version import Version
-
-    return Version("0.dev0" if written == "0" else written)
+def _fixed(affected: Mapping[str, Any], version: str, order: Callable[[str], Any]) -> str:
+    """The first version after this one in which it is fixed; '' where none is named."""
+    named = [str(event["fixed"]) for events in _ranges(affected) for event in events if "fixed" in event]
+    try:
+        later = [each for each in named if order(each) > order(version)]
+        return min(later, key=order, default="")
+    except ValueError:
+        return ""

@@ -42,6 +42,7 @@ from pipeline.gates import (
     unknown_ranges,
 )
 from pipeline.gates.base import LiveFacts, PackagedModel, ValidatedData, Verdict
+from pipeline.gates.image_system import ServingSystem
 from pipeline.gates.judged_champion import JudgedChampion
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model
@@ -91,16 +92,17 @@ def verdicts(
     champion_trained_to: str | None = None,
     live: LiveFacts | None = None,
     judged_champion: JudgedChampion | None = None,
+    serving_system: Callable[[str], ServingSystem] | None = None,
 ) -> list[Verdict]:
     """The verdicts of all gates on the packaged model that are not off, those on its data first; the arguments are those of
-    `packaged_model`."""
+    `packaged_model`, and parts of a `PackagedModel`."""
     asked: dict[str, Any] = {
         "backfill": backfill,
         "accept_schema_change": accept_schema_change,
         "champion_trained_to": champion_trained_to,
     }
     packaged = packaged_model(model, files, champion_package, champion_version, **asked, live=live)
-    packaged = replace(packaged, judged_champion=judged_champion)
+    packaged = replace(packaged, judged_champion=judged_champion, serving_system=serving_system)
     ours = [_asked(gate, packaged) for gate in (*DATA_GATES, *MODEL_GATES) if not _is_off(model, name_of(gate))]
     own_gates = own.verdicts(model, files, champion_package, champion_version, judged_champion, **asked)
     return _in_their_modes(model, [*ours, *own_gates])

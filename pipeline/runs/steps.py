@@ -25,6 +25,7 @@ from pipeline.workspaces import dvc_graph, workspace
 # Airflow starts a process for each task: MLflow, pandas and the gates are imported inside the steps that need them.
 if TYPE_CHECKING:
     from pipeline.gates.base import Verdict
+    from pipeline.gates.image_system import ServingSystem
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +155,12 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     trained_to = _trained_to(context, opened.model, live.version, package) if live and package else None
     known = live_facts.live_facts(context, opened.model, model, live) if live else None
     judged = judged_champion(context.registry, opened.model, live.version, live.digest) if live else None
+
+    def served(runtime: str) -> ServingSystem:
+        return traffic(context).serving_system(opened.model, runtime)
+
     verdicts = gates.verdicts(
-        model, opened.files, package, champion, backfill, accept_schema_change, trained_to, known, judged
+        model, opened.files, package, champion, backfill, accept_schema_change, trained_to, known, judged, served
     )
     _record_verdicts(context, opened, verdicts)
     # Also of a version that is stopped: the picture shows what it leans on.

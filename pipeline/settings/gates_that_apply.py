@@ -50,7 +50,7 @@ def _of_the_supply_chain(settings: Any) -> Iterator[tuple[str, str]]:
             "gates.supply_chain.vulnerabilities",
             f"{database} is an address: download it, and name the file on this disk",
         )
-    for name in ("accepted", "database_days"):
+    for name in ("accepted", "database_days", "only_fixed"):
         if database is None and getattr(settings, name):
             yield f"gates.supply_chain.{name}", "is for a database: name one in gates.supply_chain.vulnerabilities"
 

@@ -62,12 +62,16 @@ class Export(Section):
 
 
 class SupplyChain(Section):
-    """`vulnerabilities` is a file, a folder or a zip of records in the OSV form, from the project's folder; `licences` are SPDX ids."""
+    """`vulnerabilities` is a file, a folder or a zip of records in the OSV form, from the project's folder; `licences` are SPDX ids, and
+    `system_licences` those of the image's distribution, in its words."""
 
     vulnerabilities: str | None = Field(default=None, min_length=1)
     # How old the newest of these records may be.
     database_days: float | None = Field(default=None, gt=0, le=LONGEST_DAYS)
     licences: tuple[str, ...] = ()
+    system_licences: tuple[str, ...] = ()
+    # Whether only what a newer version of its package mends stops.
+    only_fixed: bool = False
     # Ids of vulnerabilities that somebody has looked at and accepted.
     accepted: tuple[str, ...] = ()
 

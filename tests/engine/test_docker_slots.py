@@ -24,6 +24,7 @@ from pipeline.rollout.engines.docker import DockerEngine, home_id
 from pipeline.rollout.engines.docker_events import ContainerDeaths
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
+from pipeline.rollout.serving_system import serving_system
 from pipeline.rollout.slot_deaths import Death, note
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
@@ -34,7 +35,7 @@ from tests.support.required import skip_or_fail
 
 @pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
 def test_the_container_is_hardened(endpoint, tmp_path):
-    """A slot's container has no root, no capabilities, a read-only file system, limits, a loopback port only, and a list of what is in it."""
+    """A slot's container has no root, no capabilities, a read-only file system, limits, a loopback port only, and a list of what is in it, which is that of the image before it is started."""
     endpoint.deploy("1")
     (container,) = endpoint.containers()
     host, config = container.attrs["HostConfig"], container.attrs["Config"]
@@ -63,9 +64,19 @@ def test_the_container_is_hardened(endpoint, tmp_path):
     client = endpoint.context.registry.client()
     kept = client.download_artifacts(client.get_model_version("churn", "1").run_id, IMAGE_FILE, str(tmp_path))
     listed = json.loads(Path(kept).read_text())
-    code, versions = container.exec_run(["dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n"])
+    asked = "${Package} ${Version} ${source:Package} ${source:Version}\\n"
+    code, said = container.exec_run(["dpkg-query", "-W", "-f", asked])
+    installed = {tuple(line.split()) for line in said.decode().splitlines()}
     ours = {(part["name"], part["version"]) for part in listed["components"] if part["type"] == "library"}
-    assert (code, ours) == (0, {tuple(line.split()[:2]) for line in versions.decode().splitlines()})
+    assert (code, ours) == (0, {each[:2] for each in installed})
+    client = container.client
+    before = {each.id for each in client.containers.list(all=True, ignore_removed=True)}
+    rollout = endpoint.context.rollout("")
+    serving = serving_system(rollout, endpoint.settings(), "onnx")
+    assert serving.image == rollout.image_digest("onnx")
+    assert {(p.name, p.version, *p.built_from) for p in serving.system.packages} == installed
+    left = [each for each in client.containers.list(all=True, ignore_removed=True) if each.id not in before]
+    assert not [each for each in left if each.image.id == serving.system.image]
 
 
 def test_no_secret_of_a_slot_is_where_others_can_read_it(endpoint):

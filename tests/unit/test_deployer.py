@@ -19,6 +19,7 @@ from pipeline.deployer import client as clients
 from pipeline.deployer import service, tokens
 from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RolloutError
+from pipeline.gates.image_system import ImageSystem, ServingSystem, SystemPackage
 from pipeline.ledger.events import DeployerCalled, DeployerRefused
 from pipeline.monitoring.live_quality import LoggedPredictions
 from pipeline.monitoring.log_profiles import LoggedProfile
@@ -36,6 +37,12 @@ DEPLOY = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "s
 
 # Of a day that has not begun nothing was counted.
 LEVELS = reports(Counts(Path("nowhere")), {"churn": Slo(p95_ms=50)}, 24, now=1.0)
+SERVING = ServingSystem(
+    "docker",
+    "docker engine 28",
+    "sha256:ab",
+    ImageSystem("sha256:cd", "debian", "12", (SystemPackage("libc6", "2.36-9", "amd64", "glibc", "", ("GPL-2+",)),)),
+)
 QUALITY = LoggedQuality((3, 0, 5), 1.5, (26.25,), {"größe must be at least 0": 2}, {"plan": 1})
 
 
@@ -67,6 +74,10 @@ class Fake:
 
     def newest_look(self, model):
         return {"model": model}
+
+    def serving_system(self, model, runtime):
+        self.asked.append((model, runtime))
+        return SERVING
 
     def levels(self, model, hours):
         self.asked.append((model, hours))
@@ -129,6 +140,13 @@ def test_who_asks_is_known_there(served):
         traffic.asked_by("bea").rollback("", "churn", "why")
     assert fake.people == ["", "anna" * 25, "bea"]
     assert [e.body.get("asked_by", "")[:4] for e in ledger.events(DeployerCalled)] == ["", "anna", "bea"]
+
+
+def test_a_worker_asks_what_is_in_the_serving_image(served):
+    """The gate runs where no engine is: the deployer answers with the packages of the image's distribution, each with its source and licences."""
+    fake, _ = served
+    assert clients.RemoteTraffic("http://deployer", KEY).serving_system("churn", "onnx") == SERVING
+    assert fake.asked == [("churn", "onnx")]
 
 
 def test_a_page_reads_the_newest_look_without_an_event(served):

@@ -13,7 +13,8 @@ from pipeline.errors import SettingsError
 from pipeline.gates import supply_chain
 from pipeline.gates.base import PackagedModel
 from pipeline.gates.bill_of_materials import bill_of_materials
-from pipeline.gates.known_vulnerabilities import records, vulnerable
+from pipeline.gates.known_vulnerabilities import PythonPackages, search
+from pipeline.gates.osv_records import records
 from pipeline.gates.serving_packages import ServingPackage, is_allowed, serving_packages
 from pipeline.settings.models import Model
 
@@ -52,6 +53,9 @@ def affected(*events, versions=()):
         (affected({"introduced": "1.11"}), False),
         (affected({"introduced": "1.0"}, {"last_affected": "1.10"}), True),
         (affected({"introduced": "0"}, {"fixed": "1.2"}, {"introduced": "1.9"}, {"fixed": "1.11"}), True),
+        (affected({"introduced": "0"}, {"fixed": "0"}), False),
+        (affected({"introduced": "0"}, {"limit": "*"}), True),
+        (affected({"introduced": "no version"}), True),
         (affected(versions=["1.10"]), True),
         (affected(versions=["1.10.0"]), True),
         (affected(versions=["1.1", "no version"]), False),
@@ -61,7 +65,8 @@ def affected(*events, versions=()):
 )
 def test_a_version_is_vulnerable_by_its_order_and_not_as_text(known, found):
     """1.10 comes after 1.9; names are compared as PyPI does; what was withdrawn counts no more."""
-    assert bool(list(vulnerable([ServingPackage("some-package", "1.10")], known))) is found
+    (searched,) = search(known, [PythonPackages([ServingPackage("some-package", "1.10")])])
+    assert bool(searched.found) is found
 
 
 def test_a_database_that_cannot_be_read_is_one_line_with_the_key(tmp_path):
@@ -80,7 +85,7 @@ def test_a_database_that_cannot_be_read_is_one_line_with_the_key(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in [path.name for path in tmp_path.iterdir() if path.name != "requirements"] + ["missing.json"]:
         with pytest.raises(SettingsError, match="gates.supply_chain.vulnerabilities"):
-            records(tmp_path / name)
+            list(records(tmp_path / name))
         verdict = checked(tmp_path, vulnerabilities=name)
         assert verdict.stops and verdict.reason.startswith("gates.supply_chain.vulnerabilities: "), name
 
@@ -95,9 +100,10 @@ def test_an_old_database_is_told_and_stops_where_that_is_stated(tmp_path):
     (tmp_path / "requirements").symlink_to(ROOT / "requirements")
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for number, at in enumerate(("2023-05-01T00:00:00.123456789Z", "2022-01-01T00:00:00Z")):
-            archive.writestr(f"PYSEC-{number}.json", json.dumps({"id": f"PYSEC-{number}", "modified": at}))
+            told = {"id": f"PYSEC-{number}", "modified": at, "affected": [{"package": {"ecosystem": "PyPI"}}]}
+            archive.writestr(f"PYSEC-{number}.json", json.dumps(told))
     told = checked(tmp_path, vulnerabilities="all.zip")
-    assert told.passed and "none; 2 records, the newest of 2023-05-01" in told.reason
+    assert told.passed and "none; 2 records of PyPI, the newest of 2023-05-01" in told.reason
     expired = checked(tmp_path, vulnerabilities="all.zip", database_days=30)
     assert expired.stops and (
         "the newest of 2023-05-01: too old to tell, it must be at most 30 days old (gates.supply_chain.database_days); "
