@@ -25,6 +25,7 @@ COLUMNS = ("column", "decision", "measure", "difference", "low", "high", "by cha
 LEVEL, DRAWS = 0.99, 10_000
 RESAMPLES, SEED = 1000, 0
 NAMED = 5
+MORE_ROWS = "a longer evaluation.holdout_days has more rows"
 PARITY, ODDS = "demographic parity", "equalised odds"
 
 
@@ -45,9 +46,8 @@ class Difference:
         return self.value > self.limit and self.value > self.chance
 
     def __str__(self) -> str:
-        of = f" of {self.decision}" if self.decision != "1" else ""
         low, high = self.interval
-        return f"{self.column}: {self.measure}{of} differs by {self.value:.3f} [{low:.3f}, {high:.3f}], at most {self.limit:g}, by chance up to {self.chance:.3f}"
+        return f"{self.column}: {self.measure} of {self.decision} differs by {self.value:.3f} [{low:.3f}, {high:.3f}], at most {self.limit:g}, by chance up to {self.chance:.3f}"
 
 
 def verdict(packaged: PackagedModel) -> Verdict | None:
@@ -61,12 +61,12 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     looks = len(compared) * (len(packaged.package.classes) or 1) * 2
     found = [each for column, groups in compared.items() for each in _differences(packaged, column, groups, looks)]
     if not found:
-        why = f"no two groups with {settings.min_rows:,} rows to compare; {few}".removesuffix("; ")
+        why = "; ".join(filter(None, (f"no two groups with {settings.min_rows:,} rows to compare", few, MORE_ROWS)))
         return Verdict("fairness", True, 0.0, 0.0, why, judged=False)
     unfair = [each for each in found if each.unfair]
     most = max(unfair or found, key=lambda each: each.value - each.limit)
     over = most.value > most.limit and not unfair
-    reason = "; ".join(map(str, unfair or [most])) + ("; not proven on these rows" if over else "")
+    reason = "; ".join(map(str, unfair or [most])) + (f"; not proven on these rows, {MORE_ROWS}" if over else "")
     reason += f"; {few}" if few else ""
     table = Table(COLUMNS, tuple(_row(each) for each in found))
     return Verdict("fairness", not unfair, most.value, most.limit, reason, most.interval, judged=not over, table=table)
@@ -98,7 +98,8 @@ def decisions(packaged: PackagedModel) -> Iterator[tuple[str, np.ndarray, np.nda
     answers = Answers.of(packaged.held_out, packaged.package.classes)
     target = packaged.held_out[packaged.model.training.target].to_numpy()
     if not answers.classes:
-        yield "1", answers.values >= packaged.model.gates.fairness.threshold, target == 1
+        label, threshold = packaged.model.training.positive, packaged.model.gates.fairness.threshold
+        yield "1" if label is None else str(label), answers.values >= threshold, target == 1
         return
     likeliest = answers.values.argmax(axis=1)
     for place, label in enumerate(answers.classes):

@@ -17,7 +17,9 @@ def verdict(data: ValidatedData) -> Verdict | None:
     days = data.validation["days"]
     median, off = days["median"], days["off"]
     if median is None:
-        short = f"{days['history']} days of data before the held-out ones, {HISTORY_DAYS} required"
+        short = (
+            f"{days['history']} days of data before the held-out ones, {HISTORY_DAYS} required; a later as-of has more"
+        )
         return Verdict("rows_a_day", True, 0, 0, short, judged=False)
     usual = f"{low:g} to {high:g} times the usual {median:,.0f} rows a day"
     named = ", ".join(f"{day}: {rows:,}" for day, rows in list(off.items())[:NAMED_DAYS])

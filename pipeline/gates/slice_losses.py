@@ -33,14 +33,17 @@ class SliceLoss:
     worse_by: float | None = None
     interval: tuple[float, float] | None = None
 
+    def over(self, limit: float) -> bool:
+        """Whether it is worse by more than the limit, be it by chance."""
+        return self.worse_by is not None and self.worse_by > limit
+
     def lost(self, limit: float) -> bool:
-        return (
-            self.worse_by is not None and self.interval is not None and self.worse_by > limit and self.interval[0] > 0
-        )
+        return self.over(limit) and self.interval is not None and self.interval[0] > 0
 
     def row(self, limit: float) -> tuple[str | float | None, ...]:
         low, high = self.interval or (None, None)
-        says = NOT_ENOUGH if self.interval is None else "worse" if self.lost(limit) else "ok"
+        judged = "worse" if self.lost(limit) else "not proven" if self.over(limit) else "ok"
+        says = NOT_ENOUGH if self.interval is None else judged
         return (self.name, self.rows, self.loss, self.before, self.worse_by, low, high, says)
 
 

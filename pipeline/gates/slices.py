@@ -29,7 +29,8 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     small = [each.name for each in found if each.interval is None]
     if most is None:
         reason = (
-            f"{NOT_ENOUGH} in any of {len(found):,} slices, at least {settings.min_rows:,} each (gates.slices.min_rows)"
+            f"{NOT_ENOUGH} in any of {len(found):,} slices, at least {settings.min_rows:,} each (gates.slices.min_rows); "
+            "a longer evaluation.holdout_days has more"
         )
         return Verdict("slices", True, 0.0, limit, reason, judged=False, table=table(found, limit))
     lost = [each for each in found if each.lost(limit)]
@@ -45,13 +46,20 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
 def said(compared: ComparedRows, named: list[SliceLoss], judged: int, limit: float) -> str:
     """What the slices that lost, or the worst one, are worse by."""
     each = [
-        f"{one.name}: {compared.loss} {one.loss:.4g} against {one.before:.4g}, worse by {one.worse_by:.3f} "
-        f"[{one.interval[0]:.3f}, {one.interval[1]:.3f}], {one.rows:,} rows"
+        f"{one.name}: {compared.loss} {one.loss:.4g} against {one.before:.4g}, {_by(one.worse_by, one.interval)}, "
+        f"{one.rows:,} rows" + (", not proven" if one.over(limit) and not one.lost(limit) else "")
         for one in named[:NAMED]
-        if one.interval is not None
+        if one.worse_by is not None and one.interval is not None
     ]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     return (
         f"of {judged} slices beside {compared.against}: {'; '.join(each)}{more}; as shares of {compared.naive_loss}, at most {limit:g} "
         "(gates.slices.limit)"
     )
+
+
+def _by(worse_by: float, interval: tuple[float, float]) -> str:
+    """A loss, or a gain, with its interval, in words."""
+    if worse_by >= 0:
+        return f"worse by {worse_by:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return f"better by {-worse_by:.3f} [{-interval[1]:.3f}, {-interval[0]:.3f}]"

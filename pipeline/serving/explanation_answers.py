@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,14 @@ def rows(explanations: Explanations) -> list[dict[str, Any]]:
         of_class = {"class": explanations.classes[i]} if explanations.classes else {}
         told.append({**of_class, "base": base, "effects": ordered})
     return told
+
+
+def of_predictions(request: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """A v2 request that explains, without the explanations among its `outputs`: its answer has them all, whichever it names."""
+    named, own = request.get("outputs"), (EFFECTS, BASE, *([CLASS] if classes else ()))
+    if type(named) is not list:
+        return request
+    return request | {"outputs": [part for part in named if type(part) is not dict or part.get("name") not in own]}
 
 
 def v2_outputs(explanations: Explanations) -> list[dict[str, Any]]:

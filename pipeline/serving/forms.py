@@ -255,9 +255,10 @@ def infer(
     tensors.content_type(request, "the request", tensors.REQUEST_CONTENT_TYPES)
     if type(request.get("id")) not in (str, type(None)):
         raise BadRequest("id must be text")
-    wanted = tensors.wanted(request, class_answers.OUTPUTS if classes else (OUTPUT,))
-    answer = _V2Answer(identity, request.get("id"), wanted, classes)
     asked = tensors.flag(request, "the request", explanation_answers.ASKED)
+    named = explanation_answers.of_predictions(request, classes) if asked else request
+    wanted = tensors.wanted(named, class_answers.OUTPUTS if classes else (OUTPUT,))
+    answer = _V2Answer(identity, request.get("id"), wanted, classes)
     return ParsedRequest(rows, answer.encode, answer.encode_explained if asked else None)
 
 

@@ -12,6 +12,7 @@ from harness.project import CHURN
 from pipeline.cli.main import main
 from pipeline.context import Context
 from pipeline.gates.base import Table, Verdict
+from pipeline.ledger.approval_events import DeployRefused
 from pipeline.ledger.events import DriftChecked, GatesChecked, VersionRegistered
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
 from pipeline.registry import card_records
@@ -53,6 +54,7 @@ def test_a_version_has_its_card_and_its_shap_values_in_mlflow(project, version_o
     assert main(["card", "churn", "--html", str(tmp_path / "card.html")]) == 0
     told = capsys.readouterr().out
     assert "## Live history" in told and "roc_auc (the one that counts) | 0.9" in told and "It was never live." in told
+    assert "- **required**: no, models.churn.approval was none\n\nNobody was asked, and nobody decided." in told
     assert "<svg" in (tmp_path / "card.html").read_text()
     assert main(["card", "churn", "1", "--json"]) == 0
     facts = {s["title"]: s["facts"] for s in json.loads(capsys.readouterr().out)["sections"]}
@@ -77,6 +79,7 @@ def test_the_history_grows(project, version_one):
             said="it <drifts>",
         ),
         RolledBack(version="0", slot="green", left="1", reason="too bold"),
+        DeployRefused(version="1", why="changed since bob approved it: image"),
     ):
         context.ledger.append(event, "churn")
     # MLflow remembers in a process where a run's artifacts are, and the project was copied since it was made.
@@ -86,6 +89,7 @@ def test_the_history_grows(project, version_one):
     assert (
         "| spend |" in kept and "too bold" in kept and "roc_auc 0.71 (0.66 to 0.76) on 480 rows; 0.92 held out" in kept
     )
+    assert "| deploy refused | version 1 was not deployed: changed since bob approved it: image |" in kept
     page = html(card(context, "churn", "1"))
     assert "it &lt;drifts&gt;" in page and "it <drifts>" not in page
     (live,) = (t for t in sections(card(context, "churn", "1"))["Live history"]["tables"] if t["title"] == "Live")
@@ -108,7 +112,7 @@ def test_slices_and_intervals_come_from_the_verdicts(project, version_one):
     made = card(context, "churn", "1")
     assert sections(made)["Slices and fairness"]["tables"][0]["rows"] == [
         ["plan = plus | basic", "0.8"],
-        ["plan = *", "not recorded"],
+        ["plan = *", "–"],
     ]
     assert sections(made)["Gates"]["tables"][0]["rows"] == [
         ["slices", "warned", "0.1", "0.02 to 0.18", "0.05", "plus is worse"]

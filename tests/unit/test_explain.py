@@ -142,6 +142,20 @@ def test_v2_has_explanations_as_outputs(explaining):
     assert outputs["explanation_base"]["data"][0] + sum(effects["data"]) == pytest.approx(prediction, abs=1e-12)
 
 
+@pytest.mark.parametrize("named", ["explanations", "explanation_base", "prediction"])
+def test_v2_outputs_of_an_explanation_may_be_named(explaining, named):
+    """A client that names an output of an explanation gets it; without `explain` it does not exist, as one of other names never does."""
+    slot = client(explaining)
+    answer = slot.post(
+        "/v2/models/churn/infer", json=V2 | {"outputs": [{"name": named, "parameters": {"binary_data": False}}]}
+    )
+    assert {"prediction", "explanations", "explanation_base"} == {out["name"] for out in answer.json()["outputs"]}
+    unasked = {"inputs": V2["inputs"], "outputs": [{"name": "explanations"}]}
+    for request in (unasked, V2 | {"outputs": [{"name": "explanation_class"}]}):
+        refused = slot.post("/v2/models/churn/infer", json=request)
+        assert refused.status_code == 400 and "does not exist" in refused.json()["error"]
+
+
 def test_the_same_request_gets_the_same_answer(explaining):
     """Two slots explain the same request in the same bytes."""
     body = {"dataframe_records": [ROW, ROW | {"calls": None}], "explain": True}

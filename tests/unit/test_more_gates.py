@@ -20,6 +20,7 @@ from pipeline.gates.base import LiveFacts, PackagedModel
 from pipeline.gates.group_means import means
 from pipeline.gates.row_groups import groups_of
 from pipeline.gates.skill import skill
+from pipeline.gates.slice_losses import SliceLoss
 from pipeline.gates.time_blocks import MANY, of_times
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.rollout.prediction_folders import predictions_folder
@@ -89,6 +90,16 @@ def test_a_small_slice_has_not_enough_rows():
     assert [row[-1] for row in verdict.table.rows] == ["ok", "not enough rows"]
     few = slices.verdict(packaged(model(slices={"columns": ["region"], "min_rows": 10_000}), rows))
     assert (few.passed, few.judged, few.word) == (True, False, "no verdict")
+    assert "a longer evaluation.holdout_days has more" in few.reason
+
+
+def test_a_slice_over_its_limit_by_chance_is_not_proven():
+    """A slice that is worse by more than its limit, with an interval that has 0, stops nothing and is not called ok."""
+    compared = SimpleNamespace(loss="mae", against="version 1", naive_loss="the naive guess's loss")
+    loss, gain = (SliceLoss("sex f", 300, 2.0, 1.0, by, (by - 0.3, by + 0.3)) for by in (0.2, -0.2))
+    assert not loss.lost(0.1) and loss.row(0.1)[-1] == "not proven" and gain.row(0.1)[-1] == "ok"
+    assert "worse by 0.200 [-0.100, 0.500], 300 rows, not proven" in slices.said(compared, [loss], 1, 0.1)
+    assert "better by 0.200 [-0.100, 0.500], 300 rows; as" in slices.said(compared, [gain], 1, 0.1)
 
 
 def test_a_column_with_a_value_for_each_row_is_one_line_and_few_rows_of_the_table():
@@ -100,7 +111,7 @@ def test_a_column_with_a_value_for_each_row_is_one_line_and_few_rows_of_the_tabl
     assert verdict.passed and verdict.reason.endswith("not enough rows: who w0, who w1, who w10 and 1,997 more")
     assert len(verdict.table.rows) == 22 and [row[0] for row in verdict.table.rows[:2]] == ["sex f", "sex m"]
     said = fairness.verdict(packaged(model(fairness={"columns": ["who"]}), rows))
-    assert said.word == "no verdict" and said.reason.endswith("who w1000 (1) and 1,995 more")
+    assert said.word == "no verdict" and "who w1000 (1) and 1,995 more; a longer evaluation.holdout_days" in said.reason
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
@@ -137,7 +148,7 @@ def test_groups_that_are_decided_otherwise_are_named_with_the_measure():
     settings, rows = model(fairness={"columns": ["sex"]}), decided(biased=True)
     verdict = fairness.verdict(packaged(settings, rows))
     assert verdict.stops and verdict.interval[0] > 0.1
-    assert "sex: demographic parity differs by" in verdict.reason and "equalised odds" in verdict.reason
+    assert "sex: demographic parity of 1 differs by" in verdict.reason and "equalised odds" in verdict.reason
     expected = demographic_parity_difference(rows["left"], rows["prediction"] > 0.5, sensitive_features=rows["sex"])
     assert verdict.table.rows[0][3] == pytest.approx(expected)
     assert not fairness.verdict(packaged(settings, decided(biased=False))).stops
@@ -150,7 +161,18 @@ def test_fairness_of_few_rows_is_no_verdict():
     assert small.word == "no verdict" and "not enough rows (gates.fairness.min_rows): sex f" in small.reason
     tight = {"columns": ["sex"], "demographic_parity": 0.0001, "equalised_odds": None, "min_rows": 10}
     unproven = fairness.verdict(packaged(model(fairness=tight), rows))
-    assert unproven.word == "no verdict" and "not proven on these rows" in unproven.reason
+    assert (
+        unproven.word == "no verdict"
+        and "not proven on these rows, a longer evaluation.holdout_days" in unproven.reason
+    )
+
+
+def test_the_decision_has_the_name_of_the_label_that_counts_as_one():
+    """Of a target of two labels the report says which of them is decided, and no number that nobody gave it."""
+    settings, rows = model(fairness={"columns": ["sex"]}), decided(biased=True)
+    labelled = settings.model_copy(update={"training": settings.training.model_copy(update={"positive": "ja, klar"})})
+    verdict = fairness.verdict(packaged(labelled, rows))
+    assert "parity of ja, klar differs by" in verdict.reason and {row[1] for row in verdict.table.rows} == {"ja, klar"}
 
 
 def test_a_group_without_a_row_of_an_answer_has_no_share_of_it():

@@ -89,10 +89,15 @@ def gates(known: Known) -> Section:
 
 def _tables(verdicts: Sequence[Verdict]) -> list[CardTable]:
     return [
-        CardTable(v.table.columns, [[said(cell) for cell in row] for row in v.table.rows], f"Gate {v.gate}")
+        CardTable(v.table.columns, [list(map(_cell, row)) for row in v.table.rows], f"Gate {v.gate}")
         for v in verdicts
         if v.table is not None and v.table.rows
     ]
+
+
+def _cell(value: Any) -> str:
+    # A slice of too few rows has no figure, which is another thing than one that nobody recorded.
+    return "–" if value is None else said(value)
 
 
 def _observed(value: Any) -> str:
@@ -106,4 +111,12 @@ def approvals(known: Known) -> Section:
         for entry in known.events
         if entry.kind in APPROVALS and str(entry.body.get("version", "")) == known.version
     ]
-    return Section("Approvals", tables=[CardTable(["at", "what", "said"], rows)] if rows else [])
+    if not known.block:
+        facts = []
+    elif known.block.get("approval", "none") == "none":
+        facts = [("required", f"no, models.{known.model}.approval was none")]
+    else:
+        by = ", ".join(known.block.get("approval_by") or ())
+        facts = [("required", f"yes, by {by}" if by else "yes, by anybody but who asked")]
+    notes = ["Nobody was asked, and nobody decided."] if facts and not rows else []
+    return Section("Approvals", facts, [CardTable(["at", "what", "said"], rows)] if rows else [], notes)

@@ -32,8 +32,8 @@ from pipeline.ledger.timeline import LivePeriod, live_periods, live_version
 from pipeline.registry import card_records
 from pipeline.registry.card_records import CardRecords
 
-# The kinds of the events of a version that a person was asked about, as far as this code knows them.
-APPROVALS = ("approval_asked", "approved", "rejected")
+# The kinds of the events of a version that a person was asked about, or that was no longer what was approved.
+APPROVALS = ("approval_asked", "approved", "rejected", "deploy_refused")
 ROLLOUTS = (RolloutStarted, RolloutEnded, RolloutFailed, RolledBack, ShadowEnded, Undeployed, Watched)
 OF_RUNS = (RunOpened, DataLanded, GatesChecked, VersionRegistered, DriftChecked)
 
