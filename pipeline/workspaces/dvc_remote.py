@@ -52,6 +52,20 @@ def push(folder: Path, hashes: Iterable[str]) -> Pushed:
         return Pushed(len(moved), sum(os.stat(path).st_size for path in paths), url)
 
 
+def keep(folder: Path, file: Path) -> str:
+    """Puts a copy of a file into the cache and the remote, and returns its hash. Raises DataError without a remote, or when the push fails."""
+    from dvc_objects.fs.local import localfs
+
+    md5 = whole_files.hash_of(file)
+    with _repository(folder) as repo:
+        repo.cache.local.add(str(file), localfs, md5)
+    if push(folder, [md5]).url is None:
+        raise DataError(
+            "DVC remote", "is not configured, and workers share no disk", "add one: `dvc remote add -d store URL`"
+        )
+    return md5
+
+
 def fetch(folder: Path, outs: dict[str, str]) -> None:
     """Copies `outs` (path to hash) from the remote into the cache, and links them into the folder. Raises DataError when a
     file is missing."""
