@@ -9,7 +9,8 @@ from pipeline.ledger.events import Event
 
 class LandedProfiled(Event, kind="landed_profiled"):
     """A worker counted `partitions` (file names) of the snapshot, with `rows` rows that are learnt from, without those of `quarantine`, in the
-    buckets of `edges`; `profiles` is the file that has their profiles. These four are DVC hashes. Equal hashes are equal profiles, in any run."""
+    buckets of `edges`; `profiles` is the file that has their profiles. These four are DVC hashes. Equal hashes are equal profiles, in any run.
+    `pushed_bytes` went to the remote."""
 
     snapshot: str
     quarantine: str
@@ -17,6 +18,7 @@ class LandedProfiled(Event, kind="landed_profiled"):
     profiles: str
     partitions: Sequence[str]
     rows: int
+    pushed_bytes: int = 0
 
     def sentence(self) -> str:
         listed = sorted(self.partitions)

@@ -131,7 +131,7 @@ def profile_group(context: Context, run: str, folder: str, group: Mapping[str, A
 
         file = Path(kept) / "profiles"
         file.write_bytes(counted_before.packed(layout, days))
-        md5 = dvc_remote.keep(context.project, file)
+        md5, size = dvc_remote.keep(context.project, file)
     rows = sum(profile.rows for profile in days.values())
     told = LandedProfiled(
         snapshot=landed.snapshot,
@@ -140,6 +140,7 @@ def profile_group(context: Context, run: str, folder: str, group: Mapping[str, A
         profiles=md5,
         partitions=names,
         rows=rows,
+        pushed_bytes=size,
     )
     context.ledger.append(told, model, run)
     log.info("%s: %s", model, told.sentence())

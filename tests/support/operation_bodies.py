@@ -23,7 +23,7 @@ OPERATION_BODIES = [
         "landed_profiled",
         {
             **{"snapshot": "1a.dir", "quarantine": "2b", "edges": "3c", "profiles": "4d"},
-            **{"partitions": ["2024-01-01.parquet", "2024-01-02.parquet"], "rows": 120},
+            **{"partitions": ["2024-01-01.parquet", "2024-01-02.parquet"], "rows": 120, "pushed_bytes": 90},
         },
     ),
     ("bytes_stored", {"places": {"packages": 4096, "the ledger": 123}}),
