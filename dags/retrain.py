@@ -51,6 +51,9 @@ STAGES = dvc_graph.order(Environment.read().project)
 # From the one on what has landed can be counted, and the other takes what was counted.
 DRAWS_EDGES, TAKES_PROFILES = "validate", "evaluate"
 
+# A worker that dies is no reason to count again in the stage; what fails twice more is.
+TRIES_AGAIN = 2
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -222,10 +225,10 @@ def count_on_workers(settings: DagSettings, folder: Any, stages: dict[str, Any])
     from airflow.providers.standard.operators.empty import EmptyOperator
 
     queues, pool = settings.queues, settings.pool
-    # Without five tries: what fails here the stage does at once.
-    groups = task_of(list_landed, "", queues.get("list_landed")).override(retries=1)(folder)
+    # Fewer tries than other steps have: what fails here the stage does at once.
+    groups = task_of(list_landed, "", queues.get("list_landed")).override(retries=TRIES_AGAIN)(folder)
     counting = task_of(profile_landed, "", queues.get("profile_landed"), pool)
-    counting = counting.override(map_index_template="{{ group_title }}", retries=1)
+    counting = counting.override(map_index_template="{{ group_title }}", retries=TRIES_AGAIN)
     # Takes no worker.
     ended = EmptyOperator(task_id="landed_profiled", trigger_rule="all_done")
     stages[DRAWS_EDGES] >> groups
