@@ -2,6 +2,9 @@
 
 Generated from params.yaml and dvc.yaml; runs on the model's schedule, on its drift event, on events of other Dags' assets
 (schedule.on_asset), by hand, or as an Airflow backfill, whose versions are registered and never go live.
+
+On a server workers count the landed partitions beside the training, in mapped tasks, where there are many rows (monitor.mapped_rows); the stage
+`evaluate` takes their profiles.
 """
 
 from __future__ import annotations
@@ -45,6 +48,11 @@ from pipeline.workspaces import dvc_graph
 
 # Read once, not for each model.
 STAGES = dvc_graph.order(Environment.read().project)
+# From the one on what has landed can be counted, and the other takes what was counted.
+DRAWS_EDGES, TAKES_PROFILES = "validate", "evaluate"
+
+# A worker that dies is no reason to count again in the stage; what fails twice more is.
+TRIES_AGAIN = 2
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,22 @@ def run_stage(folder: str, stage: str) -> None:
     from pipeline.runs import steps
 
     steps.run_stage(Context.here(), folder, stage, is_backfill(get_current_context()))
+
+
+def list_landed(folder: str) -> list[dict]:
+    """Groups of the run's landed partitions that are to be counted beside the training; none below monitor.mapped_rows."""
+    from pipeline.runs import landed_profiles
+
+    return landed_profiles.groups(Context.here(), folder)
+
+
+def profile_landed(folder: str, group: dict) -> dict:
+    """Counts a group of partitions on this worker, whichever has the workspace. What it leaves out the stage counts."""
+    from pipeline.runs import landed_profiles
+
+    context = get_current_context()
+    context["group_title"] = group["title"]
+    return landed_profiles.profile_group(Context.here(), run_request(context).run, folder, group)
 
 
 def check_gates(folder: str) -> str:
@@ -174,6 +198,8 @@ def add_tasks(model: str, settings: DagSettings) -> None:
         stages[stage] = step(stage, run_stage, folder, stage, pool=pool)
         for needed in needs:
             stages[needed] >> stages[stage]
+    if Environment.read().server_mode:
+        count_on_workers(settings, folder, stages)
     mlflow_run = step("check_gates", check_gates, folder, pool=pool)
     list(stages.values()) >> mlflow_run
     version = step("register", register, folder, mlflow_run)
@@ -192,6 +218,21 @@ def add_tasks(model: str, settings: DagSettings) -> None:
         version >> asked >> live
     # A teardown runs also after a failed step, and does not hide the failure: the run fails.
     live >> step("settle", settle, model).as_teardown(setups=folder.operator.as_setup())
+
+
+def count_on_workers(settings: DagSettings, folder: Any, stages: dict[str, Any]) -> None:
+    """Beside the training: a task for each group of landed partitions. The stage waits for them, and goes on however they end."""
+    from airflow.providers.standard.operators.empty import EmptyOperator
+
+    queues, pool = settings.queues, settings.pool
+    # Fewer tries than other steps have: what fails here the stage does at once.
+    groups = task_of(list_landed, "", queues.get("list_landed")).override(retries=TRIES_AGAIN)(folder)
+    counting = task_of(profile_landed, "", queues.get("profile_landed"), pool)
+    counting = counting.override(map_index_template="{{ group_title }}", retries=TRIES_AGAIN)
+    # Takes no worker.
+    ended = EmptyOperator(task_id="landed_profiled", trigger_rule="all_done")
+    stages[DRAWS_EDGES] >> groups
+    counting.partial(folder=folder).expand(group=groups) >> ended >> stages[TAKES_PROFILES]
 
 
 def retrain_schedule(model: str, schedule: params.Schedule | None) -> Any:

@@ -43,6 +43,13 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
     Rows whose event time could not be read are in no partition; they count as quarantined, and `quarantine` does not have them.
     Raises DataError when no row is left to train on.
     """
+    return checked(name, model, snapshot, counts, quarantine, report)[0]
+
+
+def checked(
+    name: str, model: Model, snapshot: Path, counts: Path, quarantine: Path, report: Path
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What `check` does and returns, and with it the rows that are kept (see `kept_rows`)."""
     rows, counted = read_snapshot(snapshot), json.loads(counts.read_text(encoding="utf-8"))
     drawn = Schema.of_snapshot(snapshot)
     cases = with_unread(rows, broken_rows(rows, model.gates.contract, model, drawn), model)
@@ -69,7 +76,7 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
             f"all {len(rows)} rows break it ({faults_line(validation)})",
             f"correct models.{name}.gates.contract or the source",
         )
-    return validation
+    return validation, _kept(rows, broken[ROW].to_numpy())
 
 
 def _a_day(times: pd.Series, broken: np.ndarray) -> dict[str, tuple[int, int]]:
@@ -162,12 +169,24 @@ def spelt(table: pa.Table, schema: Schema | None) -> pd.DataFrame:
 
 def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
     """The snapshot's rows that are not in quarantine, in time order."""
-    rows = read_snapshot(snapshot)
+    return _kept(read_snapshot(snapshot), broken_numbers(quarantine))
+
+
+def kept_of(files: list[Path], schema: Schema | None, broken: np.ndarray) -> pd.DataFrame:
+    """Those of some partitions; `broken` are the numbers, in these files, of the rows in quarantine."""
+    return _kept(spelt(_read(files), schema), broken)
+
+
+def broken_numbers(quarantine: Path) -> np.ndarray:
+    """The numbers in the snapshot of the rows in quarantine, int64."""
+    return pd.read_parquet(quarantine, columns=[ROW])[ROW].to_numpy()
+
+
+def _kept(rows: pd.DataFrame, broken: np.ndarray) -> pd.DataFrame:
     if unread.COLUMN in rows:
         del rows[unread.COLUMN]
-    broken = pd.read_parquet(quarantine, columns=[ROW])[ROW]
     # A drop copies the whole table.
-    return rows.drop(index=broken.to_numpy()).reset_index(drop=True) if len(broken) else rows
+    return rows.drop(index=broken).reset_index(drop=True) if len(broken) else rows
 
 
 def keeps(rows: pd.DataFrame, model: Model, drawn: Schema) -> np.ndarray:

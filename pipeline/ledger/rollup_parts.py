@@ -22,6 +22,7 @@ from pipeline.ledger.events import (
     StepStarted,
     VersionRegistered,
 )
+from pipeline.ledger.landed_events import LandedProfiled
 from pipeline.ledger.part_events import between, entries_between
 from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.rollout_events import (
@@ -102,10 +103,14 @@ def slots(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     return rows
 
 
+# What brings bytes to the DVC remote or to MLflow, or takes them away.
+MOVERS = (DataLanded, StageKept, LandedProfiled, VersionRegistered, Pruned)
+
+
 def moved_bytes(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, at, run, bytes moved, how many more or fewer the DVC remote has since], where there are some."""
     rows = []
-    for entry in entries_between(ledger, after, upto, model, DataLanded, StageKept, VersionRegistered, Pruned):
+    for entry in entries_between(ledger, after, upto, model, *MOVERS):
         pushed, logged, gone = (
             float(entry.body.get(name) or 0) for name in ("pushed_bytes", "logged_bytes", "remote_bytes")
         )

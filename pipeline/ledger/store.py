@@ -27,6 +27,7 @@ from pipeline.ledger import (  # noqa: F401
     chain,
     decision_events,
     freeze_events,
+    landed_events,
     prune_events,
     receipt_events,
     rollout_events,

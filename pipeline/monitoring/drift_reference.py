@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.profiles.reference import Reference, kept_in, reference_of
+from pipeline.monitoring.profiles import counted_before, in_memory
+from pipeline.monitoring.profiles.layout import Layout
+from pipeline.monitoring.profiles.profile import Profile
+from pipeline.monitoring.profiles.reference import Reference, by_weeks, days_of, drawn, kept_in, reference_of
 from pipeline.serving.schema import Column
 from pipeline.settings.models import Model
 from pipeline.training import frames
@@ -31,12 +36,45 @@ def names(columns: Collection[Column]) -> tuple[list[str], list[str]]:
 
 def of_training(rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> Reference:
     """The reference of the rows that a model learnt from, in a snapshot's neutral form."""
+    table, lists = _table(rows, model, doubles), _lists(model)
+    return reference_of(table, *lists, rows[model.source.event_time], model.monitor.slices)
+
+
+def layout_of_training(rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> Layout:
+    """The layout of that reference, which all of its rows fix."""
+    return drawn(_table(rows, model, doubles), *_lists(model), model.monitor.slices)
+
+
+def counted(
+    rows: pd.DataFrame, model: Model, doubles: Collection[str], layout: Layout, known: Mapping[date, Profile]
+) -> tuple[Reference, int]:
+    """That reference, where its layout is drawn and the profiles of some of its days are `known`; and how many of these were taken."""
+    days = days_of(rows[model.source.event_time])
+    taken = counted_before.sound(known, layout, counted_before.rows_a_day(days)) if known else {}
+
+    def table(left: np.ndarray) -> pd.DataFrame:
+        # A choice of all rows would copy them.
+        return _table(rows if left.all() else rows[left], model, doubles)
+
+    by_day = counted_before.by_day(table, layout, days, taken)
+    return Reference(layout, counted_before.by_week(by_day, layout) if by_weeks(days) else by_day), len(taken)
+
+
+def days_counted(rows: pd.DataFrame, model: Model, doubles: Collection[str], layout: Layout) -> dict[date, Profile]:
+    """The profiles of the days of some of that reference's rows."""
+    return in_memory.by_day(_table(rows, model, doubles), layout, days_of(rows[model.source.event_time]))
+
+
+def _lists(model: Model) -> tuple[list[str], list[str]]:
     # With the personal and the calendar ones: which these are can change later.
-    numeric, categorical = names(frames.columns_of(model.training))
+    return names(frames.columns_of(model.training))
+
+
+def _table(rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
+    """What is counted of the rows: numbers and categories as the prediction log has them."""
     taken = frames.numbers_of(rows, model, doubles)
-    texts = {name: rows[name].where(rows[name] != frames.MISSING_CATEGORY) for name in categorical}
-    taken = pd.concat([taken, pd.DataFrame(texts, index=rows.index)], axis=1)
-    return reference_of(taken, numeric, categorical, rows[model.source.event_time], model.monitor.slices)
+    texts = {name: rows[name].where(rows[name] != frames.MISSING_CATEGORY) for name in _lists(model)[1]}
+    return pd.concat([taken, pd.DataFrame(texts, index=rows.index)], axis=1)
 
 
 def whole_of(file: Path, model: Model, doubles: Collection[str]) -> Reference:

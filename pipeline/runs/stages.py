@@ -42,8 +42,13 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
 
 def validate(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
+    from pipeline.monitoring import drift_reference
+    from pipeline.training import frames
 
-    validation = contract.check(name, model, files.snapshot, files.counts, files.quarantine, files.validation)
+    validation, rows = contract.checked(name, model, files.snapshot, files.counts, files.quarantine, files.validation)
+    # Here, where all rows are: then what has landed can be counted beside the training.
+    layout = drift_reference.layout_of_training(frames.taught(rows, model), model, _doubles(model, files))
+    layout.write(files.edges)
     line = f"{validation['kept']:,} rows kept, {validation['quarantined']:,} in quarantine"
     if alike := validation.get("alike"):
         line += f"; {alike:,} of the kept are like another in event time and features: without source.key nothing tells them apart"
@@ -70,17 +75,15 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
 
     from pipeline.data import contract
     from pipeline.monitoring import answer_shift, drift_reference, estimated_quality
-    from pipeline.monitoring.profiles import reference
+    from pipeline.monitoring.profiles import counted_before, layout, reference
     from pipeline.training import evaluate as evaluation
     from pipeline.training import frames
 
-    rows, doubles = (
-        contract.kept_rows(files.snapshot, files.quarantine),
-        frames.schema_of(model, files.snapshot).doubles,
-    )
+    rows, doubles = contract.kept_rows(files.snapshot, files.quarantine), _doubles(model, files)
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
-    taught = rows if model.evaluation.refit else frames.before_held_out(rows, model)
-    learnt = drift_reference.of_training(taught, model, doubles)
+    edges = layout.Layout.of_file(files.edges)
+    known = counted_before.read(files.counted, edges)
+    learnt, taken = drift_reference.counted(frames.taught(rows, model), model, doubles, edges, known)
     answered = pd.read_parquet(files.predictions)
     quality = estimated_quality.learnt(answered, model, result.classes, doubles)
     with_version = replace(
@@ -91,7 +94,8 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
     )
     reference.keep_in(files.reference, with_version)
     scored = f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
-    return "; ".join([scored, *result.remarks])
+    beside = [f"{taken} days were counted beside the training"] if taken else []
+    return "; ".join([scored, *result.remarks, *beside])
 
 
 def refit(name: str, model: Model, files: Artifacts) -> str:
@@ -118,6 +122,12 @@ def package_(name: str, model: Model, files: Artifacts) -> str:
     if manifest["runtime"] == "onnx":
         return f"{size / 1e6:.1f} MB of ONNX{_in_float64(files)}"
     return f"{size / 1e6:.1f} MB{_in_float64(files)}, served from skops: {manifest['runtime_reason']}"
+
+
+def _doubles(model: Model, files: Artifacts) -> list[str]:
+    from pipeline.training import frames
+
+    return frames.schema_of(model, files.snapshot).doubles
 
 
 def _in_float64(files: Artifacts) -> str:

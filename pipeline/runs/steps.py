@@ -18,7 +18,7 @@ from pipeline.ledger import data_revisions, settings_record
 from pipeline.ledger.events import DataLanded, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout.results import Deployment, ShadowResult
-from pipeline.runs import freeze, label_maturity, live_facts, workspace_transfer
+from pipeline.runs import freeze, label_maturity, landed_profiles, live_facts, workspace_transfer
 from pipeline.settings import models
 from pipeline.workspaces import dvc_graph, workspace
 
@@ -59,7 +59,14 @@ def run_stage(context: Context, folder: str, stage: str, backfill: bool = False)
     Raises GateError after the stage that validates the data when the data fails a gate.
     """
     opened = workspace_transfer.current_workspace(context, folder)
+    takes_profiles = context.server_mode and opened.files.reference in dvc_graph.outs(
+        opened.folder, stage, opened.model
+    )
+    if takes_profiles:
+        landed_profiles.bring(context, opened)
     workspace.run_stage(opened, stage)
+    if takes_profiles:
+        landed_profiles.forget(opened)
     if stage == next(iter(dvc_graph.order(opened.folder))):
         _push_data(context, opened, stage)
     if context.server_mode:

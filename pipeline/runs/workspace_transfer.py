@@ -35,7 +35,7 @@ def current_workspace(context: Context, folder: str) -> workspace.Workspace:
     """The run's workspace on this worker, as the last stage left it on any worker. Raises StageError or DataError."""
     if not context.server_mode:
         return workspace.read(Path(folder))
-    run_opened = _last_opening(context, folder)
+    run_opened = last_opening(context, folder)
     if not (Path(folder) / workspace.RUN_FILE).is_file():
         # Not only where runs are settled: this worker's queue may never bring it that step.
         prune(context)
@@ -47,7 +47,7 @@ def current_workspace(context: Context, folder: str) -> workspace.Workspace:
     return opened
 
 
-def _last_opening(context: Context, folder: str) -> Entry[RunOpened]:
+def last_opening(context: Context, folder: str) -> Entry[RunOpened]:
     """The event with which the run's workspace was opened last."""
     name = Path(folder).relative_to(context.home / "workspaces").parts[0]
     entries = [entry for entry in context.ledger.events(RunOpened) if workspace.folder_name(entry.run) == name]

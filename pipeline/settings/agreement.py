@@ -26,6 +26,8 @@ from pipeline.training import tasks
 # The steps of a run: the stages of dvc.yaml, where a project may have more, and what dags/retrain.py has around them.
 STAGES = ("snapshot", "validate", "train", "evaluate", "refit", "package")
 AROUND = ("open_workspace", "check_gates", "register", "roll_out", "settle")
+# Beside the training, on a server alone.
+COUNTING = ("list_landed", "profile_landed")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Not in the sections themselves: what is live by a larger value goes on.
 LARGEST = {
@@ -79,8 +81,11 @@ def _schedule(model: Any) -> Iterator[Fault]:
 
 def _queues(model: Any, stages: Sequence[str]) -> Iterator[Fault]:
     for step, queue in model.schedule.queues.items():
-        if step not in (*stages, *AROUND):
-            yield "schedule.queues", f"no step is called {step}; the steps are {', '.join((*stages, *AROUND))}"
+        if step not in (*stages, *AROUND, *COUNTING):
+            yield (
+                "schedule.queues",
+                f"no step is called {step}; the steps are {', '.join((*stages, *AROUND, *COUNTING))}",
+            )
         if not QUEUE_NAME.fullmatch(queue):
             yield f"schedule.queues.{step}", f"a queue has up to 64 letters, digits and _ . -; got {queue!r}"
 

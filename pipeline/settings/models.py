@@ -103,6 +103,8 @@ class Monitor(DriftLimits):
     min_labelled_rows: int | None = Field(default=None, ge=1, le=MOST)
     # Features by whose values requests form slices, each judged by itself.
     slices: tuple[ColumnName, ...] = Field(default=(), max_length=5)
+    # On a server, from so many landed rows on, workers count them beside the training.
+    mapped_rows: int = Field(default=5_000_000, ge=1, le=MOST)
     # Which Dag an alert from elsewhere starts.
     on_alert: Literal["monitor", "retrain"] = "monitor"
     # Assets of other Dags: an event of one of them starts a look too.

@@ -141,6 +141,11 @@ def before_held_out(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
     return rows.iloc[:first] if not out[:first].any() else rows[~out]
 
 
+def taught(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """The rows that what is served learns from."""
+    return rows if model.evaluation.refit else before_held_out(rows, model)
+
+
 def trained_to(held_out_rows: pd.DataFrame, model: Model) -> str:
     """The end of the event times that a served model learnt from, itself not one of them, in UTC.
 

@@ -32,6 +32,9 @@ class Artifacts:
         self.counts = folder / "snapshot.json"
         self.quarantine = folder / "quarantine.parquet"
         self.validation = folder / "validation.json"
+        # The buckets that drift is counted in; and on a server, while `evaluate` runs, what was counted in them by other workers.
+        self.edges = folder / "edges.json"
+        self.counted = folder / "counted"
         self.model = folder / "model.skops"
         # Only in a rebuild: how far the recorded run's search came.
         self.recorded_search = folder / "recorded-search.json"

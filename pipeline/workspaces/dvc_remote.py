@@ -52,6 +52,21 @@ def push(folder: Path, hashes: Iterable[str]) -> Pushed:
         return Pushed(len(moved), sum(os.stat(path).st_size for path in paths), url)
 
 
+def keep(folder: Path, file: Path) -> tuple[str, int]:
+    """Puts a copy of a file into the cache and the remote. Returns its hash, and how many bytes went to the remote, which may have it. Raises DataError without a remote, or when the push fails."""
+    from dvc_objects.fs.local import localfs
+
+    md5 = whole_files.hash_of(file)
+    with _repository(folder) as repo:
+        repo.cache.local.add(str(file), localfs, md5)
+    pushed = push(folder, [md5])
+    if pushed.url is None:
+        raise DataError(
+            "DVC remote", "is not configured, and workers share no disk", "add one: `dvc remote add -d store URL`"
+        )
+    return md5, pushed.size
+
+
 def fetch(folder: Path, outs: dict[str, str]) -> None:
     """Copies `outs` (path to hash) from the remote into the cache, and links them into the folder. Raises DataError when a
     file is missing."""

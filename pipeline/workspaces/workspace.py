@@ -133,6 +133,12 @@ def create_workspace(
     return workspace
 
 
+def text_of(project: Path, revision: str, name: str) -> str:
+    """A file of the project's folder as it is in a commit. Raises StageError when this clone lacks it."""
+    top, inner = _repository(project)
+    return _git(top, "show", f"{revision}:{Path(inner, name).as_posix()}")
+
+
 def add_worktree(project: Path, worktree: Path, revision: str) -> Path:
     """Checks `revision` out into `worktree`, replacing what a crash may have left; returns the project's folder in it."""
     top, inner = _repository(project)

@@ -193,7 +193,9 @@ def test_workers_count_the_log_before_a_look_on_a_server(project, read_dags):
     """In a mapped task of the team's pool, after the watch; however it ends, also without files to count, the look goes on after it."""
     change_params(project, "teams", {"growth": {"slots": 2}})
     change_params(project, "models.churn.team", "growth")
-    here, server = (read_dags(project, mode)["dags"]["monitor__churn"] for mode in ("machine", "server"))
+    change_params(project, "models.churn.schedule.queues", {"profile_landed": "counting"})
+    dags = [read_dags(project, mode)["dags"] for mode in ("machine", "server")]
+    here, server = (told["monitor__churn"] for told in dags)
     more = {name: after for name, after in server["tasks"].items() if here["tasks"].get(name) != after}
     assert more == {
         "list_partitions": ["watch_rollout"],
@@ -204,6 +206,22 @@ def test_workers_count_the_log_before_a_look_on_a_server(project, read_dags):
     assert (here["mapped"], server["mapped"]) == ({}, {"profile_partitions": "{{ group_title }}"})
     assert (here["rules"], server["rules"]) == ({}, {"partitions_profiled": "all_done"})
     assert server["pools"] == dict.fromkeys(("check_drift", "profile_partitions"), "team__growth")
+    count_what_has_landed_beside_the_training(*(told["retrain__churn"] for told in dags))
+
+
+def count_what_has_landed_beside_the_training(here, server):
+    """Workers do on a server: in a mapped task too, for which the evaluation waits however it ends; on one machine no such task is there."""
+    more = {name: after for name, after in server["tasks"].items() if here["tasks"].get(name) != after}
+    assert more == {
+        "list_landed": ["open_workspace", "validate"],
+        "profile_landed": ["list_landed", "open_workspace"],
+        "landed_profiled": ["profile_landed"],
+        "evaluate": ["landed_profiled", *here["tasks"]["evaluate"]],
+    }
+    assert (here["mapped"], server["mapped"]) == ({}, {"profile_landed": "{{ group_title }}"})
+    assert server["rules"] == {**here["rules"], "landed_profiled": "all_done"}
+    assert server["pools"] == here["pools"] | {"profile_landed": "team__growth"}
+    assert server["teardowns"] == here["teardowns"] == ["settle"]
 
 
 def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):

@@ -1,5 +1,6 @@
 """A run whose steps land on workers that share no disk, only a DVC remote, MLflow and a ledger."""
 
+import os
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from harness.project import change_params
 from pipeline.context import Context
 from pipeline.errors import StageError
 from pipeline.ledger.events import RunSettled, StageKept, VersionRegistered
-from pipeline.runs import steps, workspace_transfer
+from pipeline.runs import landed_profiles, steps, workspace_transfer
 from pipeline.workspaces import dvc_graph, workspace
 
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
@@ -71,16 +72,56 @@ def test_every_step_may_be_taken_by_another_worker(workers):
     assert opened.reason == "a test" and opened.as_of == AS_OF.isoformat()
 
 
-def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
-    """A run that changes workers makes the same model digest as one that does not."""
-    digests = []
-    for run, names in (("run/1", "bababa"), ("run/2", "aaaaaa")):
+def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch, capfd):
+    """A run that changes workers, which count what has landed beside the training, makes the same model and reference as one that does not."""
+    made = []
+    monkeypatch.setattr(landed_profiles, "GROUP_ROWS", 600)
+    for run, names in (("run/1", "aaaaaa"), ("run/2", "ababab")):
+        if run == "run/2":
+            for name in "ba":
+                less_rows_are_mapped(workers(name).project)
         folder = steps.open_run(workers("a"), run, "churn", AS_OF, "a test")
         for name, stage in zip(names, dvc_graph.order(workers("a").project), strict=True):
+            if stage == "train":
+                days = count_what_has_landed(workers, run, folder, monkeypatch)
             steps.run_stage(workers(name), folder, stage)
         opened = workspace_transfer.current_workspace(workers("a"), folder)
-        digests.append(dvc_graph.read_json(opened.files.package / "manifest.json")["model_digest"])
-    assert digests[0] == digests[1]
+        reference = opened.outs("evaluate")["artifacts/churn/reference.parquet"]
+        made.append((dvc_graph.read_json(opened.files.package / "manifest.json")["model_digest"], reference))
+        assert (f"; {days} days were counted beside the training" in capfd.readouterr().out) == (run == "run/2")
+        assert not opened.files.counted.exists()
+    assert made[0] == made[1]
+
+
+def less_rows_are_mapped(project):
+    """The same commit in each clone."""
+    change_params(project, "models.churn.monitor.mapped_rows", 1000)
+    when = {f"GIT_{who}_DATE": "2024-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
+    commit = ["git", "-C", str(project), "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "less rows"]
+    subprocess.run(commit, check=True, env=os.environ | when)
+
+
+def count_what_has_landed(workers, run, folder, monkeypatch):
+    """As the tasks beside the training do: one group on each worker, one of which is tried again, and one whose worker dies. How many days were
+    counted."""
+    groups = landed_profiles.groups(workers("b"), folder)
+    if run == "run/1":
+        assert groups == []
+        return 0
+    first, second, third = groups
+    assert first["title"].startswith("1 of 3: ") and first["title"].endswith(" rows")
+    counted = [
+        landed_profiles.profile_group(workers(name), run, folder, group)
+        for name, group in zip("ab", (first, third), strict=True)
+    ]
+    assert landed_profiles.profile_group(workers("a"), run, folder, third)["partitions"] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(landed_profiles.dvc_remote, "keep", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            landed_profiles.profile_group(workers("a"), run, folder, second)
+    # An earlier version's profiles of the same data, in the same edges, are not counted again.
+    assert [group["partitions"] for group in landed_profiles.groups(workers("a"), folder)] == [second["partitions"]]
+    return sum(each["partitions"] for each in counted)
 
 
 def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):

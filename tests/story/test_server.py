@@ -96,7 +96,8 @@ def test_2_a_runs_steps_alternate_between_workers_that_share_no_disk(server: Ser
     """A run whose steps alternate between two workers without a shared disk goes live."""
     tasks, (one, two) = first_release.tasks, first_release.workers
     assert succeeded(tasks), tasks
-    at = {name: task["hostname"] for name, task in tasks.items() if name}
+    # Of the task that only waits for others no worker knows.
+    at = {name: task["hostname"] for name, task in tasks.items() if name not in ("", "landed_profiled")}
     assert at == {name: two if name in OTHER else one for name in at}
     assert first_release.live == ("1", "blue")
     mounts = [
@@ -124,8 +125,9 @@ def test_3_the_next_version_goes_live_under_load_without_a_failed_request(server
 
 
 def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Server, second_release: Retrained):
-    """Workers count the deployer's prediction log for the monitor, and the page shows its report from MLflow."""
+    """Workers count what has landed beside the training, and the deployer's prediction log for the monitor; the page shows its report from MLflow."""
     assert server.airflow is not None
+    has_landed_beside_the_training(server, second_release)
     run = server.airflow.trigger(
         "monitor__churn", as_of=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
     )
@@ -145,6 +147,19 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
     page = server.airflow._http.get(f"/perennial/reports/churn/{name}")
     assert page.status_code == 200 and "html" in page.headers["content-type"] and "times its limit" in page.text
     assert "version" in server.airflow._http.get("/perennial/").text
+
+
+def has_landed_beside_the_training(server: Server, retrained: Retrained) -> None:
+    """A mapped task counted each day that version 2 learnt from, and the stage took all of them."""
+    assert server.airflow is not None
+    counted, evaluated = retrained.tasks["profile_landed"], retrained.tasks["evaluate"]
+    assert counted["map_index"] == 0 and counted["rendered_map_index"].startswith("1 of 1: "), counted
+    of_run = ("retrain__churn", evaluated["dag_run_id"], "evaluate", evaluated["try_number"])
+    said = server.airflow.log(*of_run)
+    days = len(server.events("landed_profiled")[-1]["partitions"])
+    assert f"; {days} days were counted beside the training" in said, said
+    checked = server.events("gates_checked")[-1]["quarantined_a_day"]
+    assert days == len(checked) > 20
 
 
 def test_5_prometheus_sees_router_and_slots(server: Server, second_release: Retrained):

@@ -19,6 +19,13 @@ OPERATION_BODIES = [
             **{"covered_s": 43_000.5, "busy_s": 512.25, "second": True},
         },
     ),
+    (
+        "landed_profiled",
+        {
+            **{"snapshot": "1a.dir", "quarantine": "2b", "edges": "3c", "profiles": "4d"},
+            **{"partitions": ["2024-01-01.parquet", "2024-01-02.parquet"], "rows": 120, "pushed_bytes": 90},
+        },
+    ),
     ("bytes_stored", {"places": {"packages": 4096, "the ledger": 123}}),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),
 ]

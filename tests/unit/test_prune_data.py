@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import DataError, RemoteError
 from pipeline.ledger.events import DataLanded, RunSettled, VersionRegistered
+from pipeline.ledger.landed_events import LandedProfiled
 from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.store import Ledger
 from pipeline.runs.pruning import data, files
@@ -56,13 +57,15 @@ def all_go(context, *models):
 
 
 def test_a_shared_file_is_of_the_model_that_sent_it_also_when_that_was_pruned_first(context, monkeypatch):
-    """`a` sent what both have and is pruned: the rest stays for `b`. When `b` goes, the shared file is still of `a`, which pays for it."""
+    """`a` sent what both have and is pruned, with what was counted for its run: the rest stays for `b`. When `b` goes, the shared file is still of `a`, which pays for it."""
     trained(context, "a", "A.dir", ["own", "shared"], 10)
+    of = {"snapshot": "A.dir", "quarantine": "q", "edges": "e", "partitions": ["1"], "rows": 9}
+    context.ledger.append(LandedProfiled(**of, profiles="counted"), "a", "run of a")
     trained(context, "b", "B.dir", ["shared", "more"], 5)
     trained(context, "c", "C.dir", ["third"], 5)
     lists = {"A.dir": {"1": "own", "2": "shared"}, "B.dir": {"2": "shared", "3": "more"}, "C.dir": {"4": "third"}}
     monkeypatch.setattr(data.dvc_remote, "listings", lambda _, versions: {v: lists.get(v) for v in versions})
-    assert data.removable(context, all_go(context, "a"), KEEP) == {"A.dir": "a", "own": "a"}
+    assert data.removable(context, all_go(context, "a"), KEEP) == {"A.dir": "a", "own": "a", "counted": "a"}
     context.ledger.append(Pruned(removed={}, bytes=0, versions=["1"], rules={}), "a")
     del lists["A.dir"]
     assert data.removable(context, all_go(context, "b"), KEEP) == {"B.dir": "b", "shared": "a", "more": "b"}

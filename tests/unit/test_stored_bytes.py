@@ -12,6 +12,7 @@ from pipeline.accounts.statement import statement
 from pipeline.cli import account_table
 from pipeline.errors import RegistryError
 from pipeline.ledger.events import DataLanded, VersionRegistered
+from pipeline.ledger.landed_events import LandedProfiled
 from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.usage_events import BytesStored
@@ -123,14 +124,14 @@ def test_bytes_that_a_prune_removed_from_the_remote_cost_no_more_from_then_on(le
     assert bill.total == before.total - was.amount + february.amount
     assert bill.by_part()["transfer"] == before.by_part()["transfer"], "what was moved was moved"
     assert statement(ledger, TERMS, until=UNTIL, month="2026-02").by_part()["storage"] == [february]
-    ledger.append(
+    of = {"snapshot": "e", "quarantine": "q", "edges": "x", "profiles": "p", "partitions": ["1"], "rows": 1}
+    for landed in (
         DataLanded(data_version="e", as_of="2026-02-09", partitions=1, remote="/r", pushed_bytes=GB),
-        "m",
-        "r4",
-        at="2026-02-09T00:00:00.000Z",
-    )
+        LandedProfiled(**of, pushed_bytes=GB),
+    ):
+        ledger.append(landed, "m", "r4", at="2026-02-09T00:00:00.000Z")
     (*_, february) = statement(ledger, TERMS, until=UNTIL).by_part()["storage"]
-    assert february.quantity == pytest.approx(0.5 * 5 / 28 + 1 * 2 / 28), "what lands later costs from then on"
+    assert february.quantity == pytest.approx(0.5 * 5 / 28 + 2 * 2 / 28), "what lands later costs from then on"
 
 
 def test_what_is_logged_to_mlflow_is_moved_and_does_not_lie_in_the_remote(ledger):

@@ -7,9 +7,11 @@ more cells of each column count what is no such value: missing, minus and plus i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -103,6 +105,14 @@ class Layout:
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Layout:
         return cls(tuple(ColumnLayout.read(column) for column in values["columns"]))
+
+    def write(self, file: Path) -> None:
+        file.write_text(json.dumps(self.as_dict(), separators=(",", ":")) + "\n", encoding="utf-8")
+
+    @classmethod
+    def of_file(cls, file: Path) -> Layout:
+        """What `write` wrote."""
+        return cls.read(json.loads(file.read_text(encoding="utf-8")))
 
     def only(self, names: Sequence[str]) -> Layout:
         """The layout of these columns, of their differences and their slices. One that it does not have is there by its name, and no profile will

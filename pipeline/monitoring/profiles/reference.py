@@ -131,20 +131,35 @@ def reference_of(
 ) -> Reference:
     """The reference of a table in memory, or in files, with the slices that the columns `by` form. Without `times` its rows are cut into blocks, in their
     order."""
-    layout = layout_of(rows, numeric, categorical)
-    if by:
-        named = Layout(tuple(column for column in layout.columns if column.name in by))
-        layout = with_slices(layout, in_memory.profile_of(rows, named), by)
+    layout = drawn(rows, numeric, categorical, by)
     if rows.empty:
         return Reference(layout, {}, times is not None)
     days = _days_of(times) if times is not None else _blocks(len(rows))
     return Reference(layout, in_memory.by_day(rows, layout, days), times is not None)
 
 
+def drawn(rows: Table, numeric: Sequence[str], categorical: Sequence[str], by: Sequence[str] = ()) -> Layout:
+    """The layout that the rows of a reference fix, with the slices that the columns `by` form."""
+    layout = layout_of(rows, numeric, categorical)
+    if not by:
+        return layout
+    named = Layout(tuple(column for column in layout.columns if column.name in by))
+    return with_slices(layout, in_memory.profile_of(rows, named), by)
+
+
 def _days_of(times: pd.Series) -> pd.Series:
-    utc = pd.to_datetime(times, utc=True).dt.tz_localize(None).dt.floor("D")
-    days = (utc.max() - utc.min()).days
-    return utc if days <= MOST_DAYS else utc - pd.to_timedelta(utc.dt.dayofweek, unit="D")
+    utc = days_of(times)
+    return utc - pd.to_timedelta(utc.dt.dayofweek, unit="D") if by_weeks(utc) else utc
+
+
+def days_of(times: pd.Series) -> pd.Series:
+    """The day of each row in UTC, without a zone."""
+    return pd.to_datetime(times, utc=True).dt.tz_localize(None).dt.floor("D")
+
+
+def by_weeks(days: pd.Series) -> bool:
+    """Whether so many days are kept by weeks."""
+    return bool((days.max() - days.min()).days > MOST_DAYS)
 
 
 def _blocks(rows: int) -> pd.Series:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.ledger.events import DataLanded, RunSettled, StageKept, VersionRegistered
+from pipeline.ledger.landed_events import LandedProfiled
 from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.store import Entry
 from pipeline.runs.pruning.kept import Versions, at_of
@@ -84,7 +85,7 @@ def _with_files(listed: Mapping[str, Mapping[str, str] | None], versions: Collec
 
 
 def _of_stages(context: Context, models: Collection[str], settled: Collection[str]) -> dict[str, str]:
-    """What stages after the first pushed for the next worker, each with its model: nobody needs it once the run has ended, for a rebuild
+    """What stages after the first, and what counted beside them, pushed for the next worker, each with its model: nobody needs it once the run has ended, for a rebuild
     makes it anew."""
     hashes: dict[str, str] = {}
     locks = {entry.run: entry for entry in context.ledger.events(StageKept) if entry.model in models}
@@ -95,4 +96,7 @@ def _of_stages(context: Context, models: Collection[str], settled: Collection[st
             for name, stage in stages.items():
                 if name.partition("@")[0] != first:
                     hashes |= {out["md5"]: entry.model for out in stage.get("outs", []) if out["md5"] not in hashes}
+    for counted in context.ledger.events(LandedProfiled):
+        if counted.model in models and counted.run in settled:
+            hashes.setdefault(counted.event.profiles, counted.model)
     return hashes
