@@ -11,7 +11,7 @@ HIGHEST = 3.0
 LIMIT = "_limit"
 # What is further away in no look is told in words.
 FLAT = 0.005
-ABBREVIATED = {"psi": "PSI", "auc": "AUC"}
+SPELT = {"psi": "PSI", "auc": "AUC", "outside": "outside of all before", "values": "share of values, log ratio"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ def time_lines(feature: str, looks: Sequence[PastLook]) -> dict[str, Any]:
     names = list(dict.fromkeys(name for of in measured for name in of))
     far = [n for n in names if max(_times(of[n]) for of in measured if n in of) >= FLAT]
     lines = [_line(name, looks, [_times(of[name]) if name in of else None for of in measured]) for name in far]
+    # The furthest first.
+    lines.sort(key=lambda line: -(line["looks"][-1]["times"] or 0.0))
     for line in lines:
         value, limit = measured[-1].get(line["name"], (None, None))
         line |= {"value": value, "limit": limit}
@@ -61,7 +63,7 @@ def _measured(figures: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
             before, now = figures[f"{name}_before"], figures[f"{name}_now"]
             value = abs(now - before) if before is not None and now is not None else None
         if value is not None:
-            found[ABBREVIATED.get(name, name.replace("_", " "))] = (float(value), float(limit))
+            found[SPELT.get(name, name.replace("_", " "))] = (float(value), float(limit))
     return found
 
 

@@ -235,11 +235,11 @@ def test_each_measure_has_its_time_line_with_its_limit():
     of = [{"spend": quiet | {"outside": 0.0, "outside_limit": 0.4}}, {}, {"spend": moved}]
     looks = [PastLook(str(day), {"spend": 0.5}, figures) for day, figures in enumerate(of)]
     found = time_lines("spend", looks)
-    psi, missing = found["lines"]
+    missing, psi = found["lines"]
     assert (psi["name"], psi["value"], psi["limit"]) == ("PSI", 0.7, 0.2)
     assert [bar["times"] for bar in psi["looks"]] == [0.5, None, pytest.approx(3.5)]
     assert [bar["height"] for bar in psi["looks"]] == [pytest.approx(1 / 6), None, 1.0]
     assert (missing["name"], missing["looks"][2]["times"]) == ("missing", pytest.approx(4.0))
-    assert found["flat"] == ["outside"]
+    assert found["flat"] == ["outside of all before"]
     (whole,) = time_lines("spend", [PastLook("1", {"spend": 0.5}), PastLook("2")])["lines"]
     assert (whole["name"], [bar["times"] for bar in whole["looks"]]) == ("", [0.5, None])
