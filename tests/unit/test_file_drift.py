@@ -243,3 +243,11 @@ def test_each_measure_has_its_time_line_with_its_limit():
     assert found["flat"] == ["outside of all before"]
     (whole,) = time_lines("spend", [PastLook("1", {"spend": 0.5}), PastLook("2")])["lines"]
     assert (whole["name"], [bar["times"] for bar in whole["looks"]]) == ("", [0.5, None])
+
+
+def test_a_csv_is_one_in_capitals_too(rows, tmp_path):
+    """A folder of exports whose names end in .CSV is read as what it is."""
+    (tmp_path / "now").mkdir()
+    for name in ("a.csv", "now/B.CSV"):
+        rows.to_csv(tmp_path / name, index=False)
+    assert compare_files(tmp_path / "a.csv", tmp_path / "now").drift.verdict == "no drift"
