@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.html.templates import rendered
 from pipeline.monitoring.answer_profile import ANSWERS, with_answers
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
+from pipeline.monitoring.look_lines import PastLook, time_lines
 from pipeline.monitoring.profiles.layout import SPECIAL, ColumnLayout, Layout
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference
-
-# A bar of the looks is as high as its feature's distance, up to so many times its limit.
-HIGHEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,6 @@ class Sides:
     reference_name: str
     now_name: str
     classes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class PastLook:
-    """A look at a model: its date, and how far each feature was away from what was learnt, as a multiple of its limit."""
-
-    on: str
-    times_limit: Mapping[str, float] = field(default_factory=dict)
 
 
 def drift_page(
@@ -67,7 +57,7 @@ def drift_page(
             "features": [
                 {
                     **_feature(sides, feature, columns.get(feature.feature)),
-                    "looks": _looks(feature.feature, looks),
+                    **time_lines(feature.feature, looks),
                     "evidently": (evidently or {}).get(feature.feature),
                     "serving": feature.feature in serving,
                 }
@@ -119,17 +109,6 @@ def _shares(sides: Sides, column: ColumnLayout) -> list[tuple[str, float, float]
     before, now = ((cells / max(cells.sum(), 1)).tolist() for cells in counts)
     names = [_bucket_name(column, bucket) for bucket in range(column.buckets)]
     return list(zip([*names, *(name.replace("_", " ") for name in SPECIAL)], before, now, strict=True))
-
-
-def _looks(feature: str, looks: Sequence[PastLook]) -> list[dict[str, Any]]:
-    """A bar each, as a share of the picture's height; a look without the feature leaves a gap."""
-    if len(looks) < 2:
-        return []
-    return [
-        {"on": look.on, "times": times, "height": None if times is None else min(times, HIGHEST) / HIGHEST}
-        for look in looks
-        for times in (look.times_limit.get(feature),)
-    ]
 
 
 def _bucket_name(column: ColumnLayout, bucket: int) -> str:

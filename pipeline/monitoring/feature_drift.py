@@ -43,7 +43,7 @@ class Score:
     def figures(self) -> dict[str, float | None]:
         name = self.measure.lower().replace("-", "_").replace(" ", "_")
         if name == "unknown":
-            return {name: self.now}
+            return {name: self.now} | ({f"{name}_limit": self.limit} if self.limit is not None else {})
         if self.before is not None:
             return {f"{name}_before": self.before, f"{name}_now": self.now, f"{name}_limit": self.limit}
         has_limit = name == "psi" or self.limit is not None

@@ -181,21 +181,27 @@ def _as_truth(column: pd.Series) -> pd.Series:
 def _files(path: Path) -> list[Path]:
     """The file itself, those in a folder and below it, or those that a glob matches. Raises DataError when there is none, or of two forms."""
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.name.endswith((".parquet", *CSV_SUFFIXES)) and f.is_file())
+        files = sorted(
+            f for f in path.rglob("*") if (f.name.lower().endswith(".parquet") or _is_csv(f)) and f.is_file()
+        )
     elif path.exists() or not glob.has_magic(str(path)):
         return [path]
     else:
         files = sorted(Path(found) for found in glob.glob(str(path), recursive=True) if Path(found).is_file())
     if not files:
         raise DataError(str(path), "has no Parquet or CSV file", "check the folder or the pattern")
-    if len({file.name.endswith(CSV_SUFFIXES) for file in files}) > 1:
+    if len({_is_csv(file) for file in files}) > 1:
         raise DataError(str(path), "has CSV and other files", "name those of one form, like folder/*.parquet")
     return files
 
 
+def _is_csv(file: Path) -> bool:
+    return file.name.lower().endswith(CSV_SUFFIXES)
+
+
 def _read(path: Path, kinds: Mapping[str, Kind | None]) -> Table:
     files = _files(path)
-    if files[0].name.endswith(CSV_SUFFIXES):
+    if _is_csv(files[0]):
         return _read_csv(path, files, kinds)
     return _parquet(files)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.monitoring.drift import DriftVerdict
-    from pipeline.monitoring.drift_page import PastLook, Sides
+    from pipeline.monitoring.drift_page import Sides
+    from pipeline.monitoring.look_lines import PastLook
     from pipeline.monitoring.skew import Skew
 
 LOOKS_SHOWN = 60
@@ -101,11 +102,11 @@ def _looks(context: Context, name: str, look: Shown) -> list[PastLook]:
 
 
 def _look(as_of: datetime, features: Sequence[Mapping[str, Any]]) -> PastLook:
-    from pipeline.monitoring.drift_page import PastLook
+    from pipeline.monitoring.look_lines import PastLook
 
     # A look of an earlier version may have none.
     times = {f["feature"]: f["times_limit"] for f in features if f.get("times_limit") is not None}
-    return PastLook(f"{as_of:%Y-%m-%d %H:%M}", times)
+    return PastLook(f"{as_of:%Y-%m-%d %H:%M}", times, {f["feature"]: f for f in features})
 
 
 def as_logged(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:

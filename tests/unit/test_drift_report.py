@@ -30,7 +30,11 @@ def test_a_look_is_drawn_from_its_profiles_with_the_looks_before_it(model):
     page = second.report.read_text()
     assert second.said[1:] in page and second.drift.verdict in page
     assert "Requests: no verdict, the log has 0 whole days before this look" in page
-    assert page.count("<svg") == len(second.drift.features) == len(first.drift.features)
+    drawn = re.findall(r'aria-label="(\w+), ([\w ]+): times its limit', page)
+    assert {name for name, _ in drawn} == {feature.feature for feature in second.drift.features}
+    assert ("spend", "PSI") in drawn and page.count("<svg") == len(drawn)
+    spend = next(feature for feature in second.drift.features if feature.feature == "spend")
+    assert f"PSI {spend.scores[0].value:.3g}, limit {spend.scores[0].limit:.3g}" in page
     assert "2024-02-03 00:00 to 2024-02-10 00:00" in page
     assert "<svg" not in first.report.read_text()
     event = model.ledger.events(DriftChecked)[-1].event

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.monitoring.drift_page import PastLook, Sides, drift_page
+from pipeline.monitoring.drift_page import Sides, drift_page
 from pipeline.monitoring.file_drift import compare_files
+from pipeline.monitoring.look_lines import PastLook, time_lines
 from tests.support.spellings import NUMBERS, UNREADABLE
 
 
@@ -225,3 +226,28 @@ def test_the_page_of_a_model_has_its_looks_and_evidently_beside_ours(rows, tmp_p
     assert page.count("<rect") == 2 and 'height="3.00"' in page and 'height="30.00"' in page
     assert "1 May to 3 May, look by look" in page and "3 May: 90.00 times its limit" in page
     assert "Spend changed." in page and "Evidently: PSI 0.31, drift" in page and 'href="e.html"' in page
+
+
+def test_each_measure_has_its_time_line_with_its_limit():
+    """In multiples of it; a share counts by its difference, what is 0 in all looks is named, and a look without the figures leaves a gap."""
+    quiet = {"psi": 0.1, "psi_limit": 0.2, "missing_before": 0.3, "missing_now": 0.3, "missing_limit": 0.05}
+    moved = {**quiet, "psi": 0.7, "missing_now": 0.1, "wasserstein": 3.0, "times_limit": 4.0}
+    of = [{"spend": quiet | {"outside": 0.0, "outside_limit": 0.4}}, {}, {"spend": moved}]
+    looks = [PastLook(str(day), {"spend": 0.5}, figures) for day, figures in enumerate(of)]
+    found = time_lines("spend", looks)
+    missing, psi = found["lines"]
+    assert (psi["name"], psi["value"], psi["limit"]) == ("PSI", 0.7, 0.2)
+    assert [bar["times"] for bar in psi["looks"]] == [0.5, None, pytest.approx(3.5)]
+    assert [bar["height"] for bar in psi["looks"]] == [pytest.approx(1 / 6), None, 1.0]
+    assert (missing["name"], missing["looks"][2]["times"]) == ("missing", pytest.approx(4.0))
+    assert found["flat"] == ["outside of all before"]
+    (whole,) = time_lines("spend", [PastLook("1", {"spend": 0.5}), PastLook("2")])["lines"]
+    assert (whole["name"], [bar["times"] for bar in whole["looks"]]) == ("", [0.5, None])
+
+
+def test_a_csv_is_one_in_capitals_too(rows, tmp_path):
+    """A folder of exports whose names end in .CSV is read as what it is."""
+    (tmp_path / "now").mkdir()
+    for name in ("a.csv", "now/B.CSV"):
+        rows.to_csv(tmp_path / name, index=False)
+    assert compare_files(tmp_path / "a.csv", tmp_path / "now").drift.verdict == "no drift"
