@@ -17,11 +17,8 @@ WINDOWS = 8
 def receipt(model: str, made: RetrainDecided, settled: str = "", waited: str = "") -> str:
     """`settled` says how the receipts before it came true, `waited` the same of decisions to wait; '' where there is none."""
     lines = [f"{model} {made.champion}: {made.sentence()}"]
-    if made.saving is not None and made.low is not None and made.high is not None:
-        ahead = "the windows ahead" if made.ahead is None else f"{made.ahead} window{'s' if made.ahead > 1 else ''}"
-        lines.append(
-            f"expected to save {made.saving:,.2f} {made.currency} ({made.low:,.2f} to {made.high:,.2f}) over {ahead}"
-        )
+    if made.money:
+        lines.append(made.money)
     if made.cost is not None:
         lines.append(f"a retrain costs {made.cost:,.2f} {made.currency}: {_parts(made.economics)}")
     if guesses := made.economics.get("guesses"):

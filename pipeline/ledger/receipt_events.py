@@ -62,6 +62,27 @@ class RetrainDecided(Event, kind="retrain_decided"):
     ahead: int | None = field(default=None, metadata=NULL)
     basis: str = ""
 
+    @property
+    def money(self) -> str:
+        """What acting is expected to save, and over which time; '' where nobody says."""
+        if self.saving is None or self.low is None or self.high is None:
+            return ""
+        ahead = "the windows ahead" if self.ahead is None else f"{self.ahead} window{'s' if self.ahead > 1 else ''}"
+        return f"expected to save {self.saving:,.2f} {self.currency} ({self.low:,.2f} to {self.high:,.2f}) over {ahead}"
+
+    def reason(self, why: str) -> str:
+        """The receipt in a line, for the run that it asks for: `why`, the money, what would flip it, and what other rules say."""
+        cost = "" if self.cost is None else f"a retrain costs {self.cost:,.2f} {self.currency}"
+        others = ", ".join(f"{rule} {what}" for rule, what in self.others.items())
+        told = (
+            why,
+            self.money,
+            cost,
+            self.flips and f"it would be otherwise with {self.flips}",
+            others and f"other rules: {others}",
+        )
+        return "; ".join(filter(None, told))
+
     def sentence(self) -> str:
         held = f" ({self.rule} says {self.says}; {'; '.join(self.guards)})" if self.guards else ""
         goes_by = f"; {self.basis}" if self.basis else ""

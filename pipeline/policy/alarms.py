@@ -124,6 +124,17 @@ def standing(alarm: Alarm, look: Look, asked: str = "") -> str:
     return "; ".join(filter(None, [told, what]))
 
 
+def back_again(earlier: Alarm, look: Look, asked: str) -> str:
+    """Why an alarm that begins anew starts no retrain: the change is that of an earlier alarm, for which one was asked at the look `asked`, and
+    the live version was trained since. '' where it is another change, and where answers alone got worse: losses judge those."""
+    if look.raised == [QUALITY] or not _trained_since(earlier, look) or _new(earlier, look):
+        return ""
+    return (
+        f"a retrain was asked for at the look of {day(asked)}; version {look.champion.version} was trained on this very change as of "
+        f"{day(str(look.champion.as_of))}, and that did not cure it: it is here again"
+    )
+
+
 def day(at: str) -> str:
     """A time as people read it: the minute only where it is not midnight."""
     return at[:16].replace("T", " ").removesuffix(" 00:00")

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from pipeline.settings.policy import Policy
 
 A_MONTH = timedelta(days=30)
+# No longer than this is a retrain held back because the last one did not cure.
+LONGEST_DAYS = 365.0
+
+
+# The rules that go by losses, which move by noise too. A clock asks for no reason, and an alarm of the inputs is one by itself.
+BY_LOSSES = ("value", "budget", "metric", "forecast")
+
+
+def goes_by_moves(rule: str, look: Mapping[str, Any] | None = None) -> bool:
+    """Whether a retrain that the rule asks for is held back where nothing has moved since the last one (retraining/cured.py): one by losses,
+    and by the rule `drift` one that a look at them asks for, without an alarm of the inputs."""
+    return rule in BY_LOSSES or (rule == "drift" and look is not None and look["verdict"] != "drift")
 
 
 def guards(

@@ -6,7 +6,7 @@ as long as the same version is live.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipeline.context import Context
 from pipeline.ledger.events import DriftChecked, RetrainAsked, VersionRegistered
@@ -15,6 +15,7 @@ from pipeline.ledger.timeline import LiveVersion
 from pipeline.monitoring.profiles.reference import Reference
 from pipeline.policy import alarms
 from pipeline.policy.alarms import Alarm, Learnt, Look
+from pipeline.policy.guards import LONGEST_DAYS
 from pipeline.settings.models import time_of
 
 
@@ -40,7 +41,21 @@ def alarm_of(ledger: Ledger, name: str, look: Look) -> tuple[Alarm | None, str]:
         for entry in ledger.events(RetrainAsked, model=name)
         if entry.event.since == alarm.since and time_of(entry.event.as_of) < look.as_of
     ]
-    return alarm, alarms.standing(alarm, look, asked[0] if asked else "")
+    why = alarms.standing(alarm, look, asked[0] if asked else "")
+    return alarm, why or _back_again(ledger, name, alarm, look)
+
+
+def _back_again(ledger: Ledger, name: str, alarm: Alarm, look: Look) -> str:
+    """Why the change of an alarm of the last year that had a quiet look in between starts no retrain; '' where it does."""
+    asked = {e.event.since: e.event.as_of for e in ledger.events(RetrainAsked, model=name)}
+    earlier = {}
+    for entry in ledger.events(DriftChecked, model=name):
+        of = Alarm.read(entry.event.alarm) if entry.event.alarm else None
+        recent = look.as_of - timedelta(days=LONGEST_DAYS) < _as_of(entry.event) < look.as_of
+        if of is not None and recent and of.since in asked and of.since != alarm.since:
+            earlier[of.since] = of
+    found = (alarms.back_again(of, look, asked[since]) for since, of in earlier.items())
+    return next(filter(None, found), "")
 
 
 def _before(ledger: Ledger, name: str, as_of: datetime) -> Alarm | None:

@@ -16,16 +16,22 @@ from pipeline.errors import RegistryError
 from pipeline.ledger import costs
 from pipeline.ledger.chain import canonical
 from pipeline.ledger.decision_events import Backtested
-from pipeline.ledger.events import GatesChecked, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
-from pipeline.ledger.timeline import LiveVersion, live_at, rolled_back_versions
-from pipeline.policy.guards import back_guards, guards
-from pipeline.runs import before_live, decision_settlement, retrain_budget, retrain_signals, window_losses
+from pipeline.ledger.timeline import LiveVersion, live_at
+from pipeline.runs import (
+    before_live,
+    decision_settlement,
+    retrain_budget,
+    retrain_guards,
+    retrain_signals,
+    window_losses,
+)
 from pipeline.settings.models import Model, time_of
 
 if TYPE_CHECKING:
     from pipeline.policy.economics import Figure, Worth
     from pipeline.policy.retraining.base import Decision, Known
+    from pipeline.policy.retraining.value import Value
     from pipeline.runs.window_losses import LiveHistory
 
 log = logging.getLogger(__name__)
@@ -57,7 +63,9 @@ def decide(
     try:
         history = window_losses.live_history(context, run, name, live, as_of)
     except window_losses.NoHistory as error:
-        receipt = _guarded(context, name, as_of, look, _without_history(model, live, as_of, look, str(error)))
+        skewed = model.policy.rule != DRIFT and retrain_guards.skew_seen(context, name, as_of, look)
+        receipt = _without_history(model, live, as_of, look, str(error))
+        receipt = retrain_guards.guarded(context, name, as_of, receipt, retrain_guards.SKEW if skewed else "")
     else:
         receipt = _with_history(context, run, name, live, as_of, look, history)
     return _written(context, run, name, receipt)
@@ -81,7 +89,7 @@ def of_look(context: Context, run: str, name: str, look: Mapping[str, Any]) -> d
         "decision": receipt.decision,
         "as_of": receipt.as_of,
         "version": receipt.version,
-        "reason": f"{what}: {look['said']}" if by_drift else f"{receipt.rule}: {receipt.why}",
+        "reason": receipt.reason(f"{what}: {look['said']}" if by_drift else f"{receipt.rule}: {receipt.why}"),
         "since": look["since"] if by_drift else receipt.as_of,
         "sentence": receipt.sentence(),
     }
@@ -132,6 +140,7 @@ def _with_history(
     look: Mapping[str, Any] | None,
     history: LiveHistory,
 ) -> RetrainDecided:
+    from pipeline.policy.guards import goes_by_moves
     from pipeline.policy.retraining import covariates, of_model
 
     model = context.params.model(name)
@@ -143,9 +152,15 @@ def _with_history(
     seen = retrain_signals.seen(context.ledger, name, known, history, as_of, covariates.earned(backtest))
     policies = of_model.policies(model.policy, backtest, known.cost)
     said = {each: policy.decide(seen if each == "value" else known) for each, policy in policies.items()}
-    others = {each: _shown(decision, history) for each, decision in said.items()}
+    asked = any(decision.action == "retrain" for decision in said.values()) or (look or {}).get("decision") == "retrain"
+    still = retrain_guards.nothing_moved(context, name, as_of, known, backtest, history) if asked else ""
+    others = {each: _shown(decision, history, still if goes_by_moves(each) else "") for each, decision in said.items()}
     if look is not None:
         others[DRIFT] = str(look["decision"])
+    of_rule = said["value" if rule == BUDGET else rule]
+    decided = _of_look(look) if rule == DRIFT else _of_decision(of_rule, history, unit)
+    if of_rule.saving is None:
+        decided |= _of_value(of_model.value(model.policy, backtest, known.cost), seen, unit)
     facts = _base(model, live, as_of) | {
         "others": {other: what for other, what in others.items() if other not in (rule, "never")},
         "ages": {each.package.version: known.now - int(known.born[i]) for i, each in enumerate(history.versions)},
@@ -154,29 +169,30 @@ def _with_history(
         "cost": worth.retrain,
         "currency": worth.currency,
     }
-    of_rule = said["value" if rule == BUDGET else rule]
-    decided = _of_look(look) if rule == DRIFT else _of_decision(of_rule, history, unit)
-    receipt = _guarded(context, name, as_of, look, RetrainDecided(**facts, **decided))
-    if rule in BY_VALUE:
-        receipt = _by_value(context, name, as_of, known, backtest, history, receipt)
+    receipt = _with_basis(context, name, known, backtest, history, RetrainDecided(**(facts | decided)))
+    held = [still if goes_by_moves(rule, look) else ""]
+    skew = retrain_guards.skew_seen(context, name, as_of, look) if rule != DRIFT else None
+    if skew is not None and skew.explains(policies["value" if rule == BUDGET else rule], known, history, model.policy):
+        held.append(retrain_guards.SKEW)
+    receipt = retrain_guards.guarded(context, name, as_of, receipt, *held)
     return _in_budget(context, run, name, as_of, of_rule, unit, receipt) if rule == BUDGET else receipt
 
 
-def _by_value(
+def _with_basis(
     context: Context,
     name: str,
-    as_of: datetime,
     known: Known,
     backtest: Backtested | None,
     history: LiveHistory,
     receipt: RetrainDecided,
 ) -> RetrainDecided:
-    """The receipt with what its curve is known by, and held back where nothing has moved since the last retrain."""
-    from pipeline.policy.retraining import covariates, cured, of_model
+    """The receipt with what its curve is known by, where it goes by one."""
+    from pipeline.policy.retraining import covariates, of_model
     from pipeline.policy.retraining.basis import GUESS, basis
 
+    if receipt.rule not in BY_VALUE and not receipt.basis:
+        return receipt
     settings = context.params.model(name).policy
-    prior = of_model.value(settings, backtest, known.cost).prior
     measured = backtest if of_model.curve_of(backtest, settings.window_days) is not None else None
     told = basis(name, settings.due_after_days, known, measured, covariates.said(measured))
     if not history.versions[known.live].as_of_known:
@@ -184,25 +200,7 @@ def _by_value(
     economics = dict(receipt.economics)
     if measured is None and "due_after_days" not in settings.model_fields_set:
         economics["guesses"] = [*economics["guesses"], GUESS]
-    receipt = replace(receipt, basis=told, economics=economics)
-    if receipt.says != "retrain":
-        return receipt
-    in_vain = _trained_in_vain(context, name, as_of, history)
-    held = cured.not_cured(known, prior, settings.window_days, settings.due_after_days, in_vain)
-    return replace(receipt, decision="wait", guards=[*receipt.guards, held]) if held else receipt
-
-
-def _trained_in_vain(context: Context, name: str, as_of: datetime, history: LiveHistory) -> int | None:
-    """The first window after the last retrain that was asked for and made a version, or one that is worse than the champion; None without
-    one. Where another gate stopped it, as for bad data, the next try may do better."""
-    made = [e.event.as_of for e in context.ledger.events(VersionRegistered, model=name)]
-    for entry in context.ledger.events(GatesChecked, model=name):
-        failed = {str(each["gate"]) for each in entry.event.verdicts if not each["passed"]}
-        if entry.event.as_of and failed == {"champion"}:
-            made.append(entry.event.as_of)
-    asked = set(_acted(context, name, "retrain", as_of))
-    trained = max((at for at in map(time_of, made) if at in asked), default=None)
-    return None if trained is None else sum(start < trained for start in history.starts)
+    return replace(receipt, basis="; ".join(filter(None, (receipt.basis, told))), economics=economics)
 
 
 def _in_budget(
@@ -247,6 +245,13 @@ def _of_look(look: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"says": look["decision"], "decision": look["decision"], "why": str(look["said"]), "flips": flips}
 
 
+def _of_value(value: Value, known: Known, unit: float) -> dict[str, Any]:
+    """What a retrain is expected to save, for a rule that does not say: by the rule `value`."""
+    saving, low, high, ahead = value.expected(known)
+    told = "this rule asks neither what a retrain saves nor what it costs; what it would save is told by the rule value"
+    return {"saving": saving * unit, "low": low * unit, "high": high * unit, "ahead": ahead, "basis": told}
+
+
 def _of_decision(decision: Decision, history: LiveHistory, unit: float) -> dict[str, Any]:
     to = history.versions[decision.version].package if decision.version is not None else None
     money = {
@@ -267,10 +272,10 @@ def _of_decision(decision: Decision, history: LiveHistory, unit: float) -> dict[
     }
 
 
-def _shown(decision: Decision, history: LiveHistory) -> str:
+def _shown(decision: Decision, history: LiveHistory, held: str) -> str:
     if decision.action == "go back" and decision.version is not None:
         return f"go back to version {history.versions[decision.version].package.version}"
-    return decision.action
+    return f"{decision.action}, held back" if held and decision.action == "retrain" else decision.action
 
 
 def _table(history: LiveHistory) -> list[dict[str, Any]]:
@@ -300,33 +305,3 @@ def _without_history(
         return RetrainDecided(**base, says="wait", decision="wait", why=why, flips="another policy.rule")
     told = f"{why}, so nobody can say what its age costs; of a new version it will be known"
     return RetrainDecided(**base, says="retrain", decision="retrain", why=told, flips="a version that was trained here")
-
-
-def _guarded(
-    context: Context, name: str, as_of: datetime, look: Mapping[str, Any] | None, receipt: RetrainDecided
-) -> RetrainDecided:
-    """The receipt, whose decision is to wait where a guard holds it back."""
-    settings = context.params.model(name).policy
-    if receipt.says == "retrain":
-        held = guards(settings, name, as_of, _acted(context, name, "retrain", as_of), _trained(context, name))
-        if look is not None and look["verdict"] == "skew":
-            held.append("the source's rows do not show the change: it is train/serve skew, and no retrain cures it")
-    elif receipt.says == "go back":
-        held = back_guards(settings, name, as_of, _acted(context, name, "go back", as_of))
-        if receipt.to_digest in [package.digest for package in rolled_back_versions(context.ledger, name)]:
-            held.append(f"version {receipt.version} was rolled back, and comes back by hand alone")
-    else:
-        return receipt
-    return replace(receipt, decision="wait", guards=held) if held else receipt
-
-
-def _acted(context: Context, name: str, decision: str, as_of: datetime) -> list[datetime]:
-    """The as-ofs of the looks before that came to this decision."""
-    before = [e.event for e in context.ledger.events(RetrainDecided, model=name) if e.event.decision == decision]
-    return [time_of(event.as_of) for event in before if time_of(event.as_of) < as_of]
-
-
-def _trained(context: Context, name: str) -> datetime | None:
-    live = live_at(context.ledger, name)
-    kept = window_losses.kept_versions(context.ledger, name, live) if live is not None else []
-    return next((each.as_of for each in kept if live is not None and each.package == live.package), None)

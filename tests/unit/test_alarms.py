@@ -11,7 +11,7 @@ import pytest
 from pipeline.ledger.events import DriftChecked, RetrainAsked, VersionRegistered
 from pipeline.monitoring.change_shape import alike, shape_of
 from pipeline.monitoring.profiles.layout import ColumnLayout
-from pipeline.policy.alarms import QUALITY, Alarm, Learnt, Look, after, standing
+from pipeline.policy.alarms import QUALITY, Alarm, Learnt, Look, after, back_again, standing
 from pipeline.runs import drift_alarm
 from tests.support.monitored import Monitored, at
 
@@ -202,6 +202,41 @@ def test_a_retrain_that_did_not_cure_is_said(monitored):
     check = monitored.check(at(5))
     assert check.receipt.decision == "wait"
     assert check.receipt.reasons[-1].endswith("and that did not cure it")
+
+
+def test_a_change_that_was_gone_for_a_look_is_not_retrained_for_again():
+    """Where the live version was trained since a retrain was asked for it; not where it was trained before, nor for another change."""
+    first = after(None, look(0, spend=UP))
+    learnt, older = (Learnt(str(number), MONDAY + 7 * number * DAY) for number in (1, -1))
+    asked = MONDAY.isoformat()
+    assert back_again(first, look(5, champion=learnt, spend=UP), asked) == (
+        "a retrain was asked for at the look of 2024-05-06; version 1 was trained on this very change as of 2024-05-13, and that did not "
+        "cure it: it is here again"
+    )
+    for other in (
+        look(5, champion=older, spend=UP),
+        look(5, champion=learnt, spend=DOWN),
+        look(5, champion=learnt, worse=True),
+    ):
+        assert back_again(first, other, asked) == ""
+    assert back_again(first, look(5, champion=learnt, spend=UP, calls=UP), asked) == ""
+
+
+def test_an_alarm_that_flickers_asks_for_one_retrain_in_a_year(monitored):
+    """After a retrain a quiet look ends the alarm, and the next one like it begins anew: the receipt names the guard."""
+    first = monitored.check(at(3))
+    ask(monitored, first)
+    as_of = first.as_of.isoformat()
+    monitored.ledger.append(
+        VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=as_of), "churn", at="2024-02-03T01:00:00"
+    )
+    monitored.live("2", "2024-02-03T02:00:00+00:00")
+    gone = {**first.as_dict(), "as_of": at(4).isoformat(), "verdict": "no drift", "moved": []}
+    gone["alarm"] = {**gone["alarm"], "ended": at(4).isoformat()}
+    monitored.ledger.append(DriftChecked.read(gone), "churn")
+    check = monitored.check(at(5))
+    assert (check.receipt.decision, check.alarm.since) == ("wait", at(5).isoformat())
+    assert "version 2 was trained on this very change" in check.receipt.reasons[-1]
 
 
 def test_a_check_of_an_earlier_version_of_the_code_is_no_alarm(monitored):

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.project import change_params
@@ -17,6 +19,7 @@ from pipeline.ledger.events import DriftChecked, GatesChecked, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Ledger
+from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import logged_answers, retrain_decision
 from pipeline.training.tasks import Answers
 from tests.support.monitored import AS_OF, Monitored
@@ -112,7 +115,11 @@ def test_by_drift_the_look_decides_and_the_other_rules_are_told(world):
     assert (receipt.rule, receipt.decision, receipt.why, receipt.flips) == ("drift", "retrain", "spend moved", "calm")
     assert set(receipt.others) == {"value", "metric", "forecast", "schedule"}
     acted = retrain_decision.of_look(world.context, "r", "churn", LOOK)
-    assert (acted["decision"], acted["since"], acted["reason"]) == ("retrain", "s", "drift: spend moved")
+    assert (acted["decision"], acted["since"]) == ("retrain", "s")
+    assert acted["reason"].startswith("drift: spend moved; expected to save ")
+    assert (
+        "; a retrain costs 1.63 USD; it would be otherwise with calm; other rules: value retrain, " in acted["reason"]
+    )
 
 
 def test_what_was_asked_for_is_not_asked_for_again_at_once(world):
@@ -151,6 +158,62 @@ def test_skew_is_not_retrained_for_whatever_the_rule_says(world):
     receipt = decide(world, look={**LOOK, "verdict": "skew", "decision": "wait"})
     assert (receipt.says, receipt.decision) == ("retrain", "wait")
     assert "train/serve skew" in receipt.guards[0]
+
+
+def test_skew_of_the_newest_look_counts_for_who_makes_none_and_what_was_lost_before_it_does_not(world):
+    """A run on schedule goes by the monitor's newest look; what its version has lost before the skew's alarm is no skew."""
+    rule(world, "value")
+    body = {**world.check().as_dict(), "verdict": "skew"}
+
+    def seen(began):
+        alarm = {"since": AS_OF.isoformat(), "start": began.isoformat(), "features": {}}
+        world.ledger.append(DriftChecked.read({**body, "alarm": alarm}), "churn")
+
+    seen(YEAR)
+    assert "train/serve skew" in retrain_decision.why_not(world.context, "r", "churn", AS_OF)
+    seen(AS_OF - timedelta(days=3))
+    assert decide(world).decision == "retrain"
+    seen(YEAR)
+    assert "train/serve skew" in decide(world).sentence()
+    rule(world, "drift")
+    assert decide(world, look={**LOOK, "verdict": "skew"}).decision == "retrain", "the look has judged the skew itself"
+
+
+def answered_by_the_second(world, since):
+    """The log says version 2 from then on."""
+    (file,) = predictions_folder(world.home, "churn").glob("*.parquet")
+    table = pq.read_table(file)
+    versions = ["2" if time >= since.isoformat() else "1" for time in table["event_time"].to_pylist()]
+    pq.write_table(table.set_column(table.column_names.index("version"), "version", pa.array(versions)), file)
+
+
+@pytest.mark.parametrize("name", ["metric", "value", "schedule"])
+def test_a_retrain_that_did_not_cure_holds_the_next_one_by_each_rule_by_losses(world, name):
+    """The receipt names the guard, and says of the other rules that they are held back; a schedule goes by its clock."""
+    rule(world, name, window_days=3, every_days=7)
+    by_week = {3: 0.62, 4: 0.52, 5: 0.6, 6: 0.5, 7: 0.55}
+    world.right = {
+        "1": lambda week: 0.9 if week < 2 else by_week.get(week, 0.6) - 0.03,
+        "2": lambda week: by_week.get(week, 0.6),
+    }
+    born = YEAR + timedelta(days=21)
+    event = VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=born.isoformat())
+    world.ledger.append(event, "churn", at=born.isoformat())
+    world.live("2", (born + timedelta(hours=1)).isoformat())
+    answered_by_the_second(world, born)
+    receipt = decide(world)
+    assert receipt.saving is not None and receipt.low <= receipt.saving <= receipt.high
+    if name == "schedule":
+        assert (receipt.decision, receipt.others["metric"], receipt.others["value"]) == (
+            "retrain",
+            *["retrain, held back"] * 2,
+        )
+        return
+    assert (receipt.says, receipt.decision) == ("retrain", "wait")
+    assert receipt.guards[0].startswith(
+        "version 2 was trained on this very change, and the last retrain did not cure it: version 2 loses 0.5"
+    )
+    assert receipt.others["schedule"] == "retrain"
 
 
 def test_a_backtests_curve_is_what_a_version_is_expected_to_lose(world):

@@ -15,6 +15,7 @@ import math
 import numpy as np
 from scipy.special import stdtrit
 
+from pipeline.policy.guards import LONGEST_DAYS
 from pipeline.policy.retraining.base import Known
 from pipeline.policy.retraining.figures import figure
 from pipeline.policy.retraining.staleness import Staleness, fitted, pairs_of
@@ -23,8 +24,6 @@ from pipeline.policy.retraining.staleness import Staleness, fitted, pairs_of
 SURE = 0.999
 # The windows in which a version counts as new, and the fewest versions with an older one beside them that tell age from luck.
 FIRST, FEWEST = 3, 3
-# No longer than this is a retrain held back.
-LONGEST_DAYS = 365.0
 
 
 def not_cured(
@@ -49,8 +48,23 @@ def not_cured(
     if _risen(losses):
         return ""
     return (
-        f"nothing is shown to have moved since the last retrain: in the {len(losses)} labelled windows since, the loss of "
+        f"{_uncured(known, since, losses)}nothing is shown to have moved since the last retrain: in the {len(losses)} labelled windows since, the loss of "
         f"{known.called(known.live)} has not risen above its noise{_gain(known, since)}, and {_no_age(prior)}"
+    )
+
+
+def _uncured(known: Known, since: int, losses: np.ndarray) -> str:
+    """That the newest version was trained for a loss that is still there; '' where the `losses` since are not shown to be above what the
+    version before it lost when that was new, or where the last retrain made a version that is not live."""
+    newest = len(known.born) - 1
+    before = known.losses[max(newest - 1, 0), :since]
+    new = before[~np.isnan(before)][:FIRST]
+    steps = np.concatenate([np.diff(new), np.diff(losses)])
+    if since > known.born[newest] or len(new) < FIRST or not _above(losses, new, steps):
+        return ""
+    return (
+        f"{known.called(newest)} was trained on this very change, and the last retrain did not cure it: {known.called(known.live)} loses "
+        f"{figure(float(losses.mean()))} a row since, {known.called(newest - 1)} lost {figure(float(new.mean()))} when it was new; "
     )
 
 
@@ -81,12 +95,14 @@ def _gain(known: Known, since: int) -> str:
 
 def _risen(losses: np.ndarray) -> bool:
     """Whether they are above the first ones by more than the noise of neighbouring windows."""
-    after = losses[FIRST:]
-    if not len(after):
-        return False
-    noise = math.sqrt(float((np.diff(losses) ** 2).mean()) / 2)
-    error = noise * math.sqrt(1 / len(after) + 1 / FIRST)
-    return _proven(float(after.mean() - losses[:FIRST].mean()), error, len(losses) - 1)
+    return len(losses) > FIRST and _above(losses[FIRST:], losses[:FIRST], np.diff(losses))
+
+
+def _above(after: np.ndarray, first: np.ndarray, steps: np.ndarray) -> bool:
+    """Whether the mean loss `after` is above that of the `first` windows by more than the noise of the `steps` between neighbouring ones."""
+    noise = math.sqrt(float((steps**2).mean()) / 2)
+    error = noise * math.sqrt(1 / len(after) + 1 / len(first))
+    return _proven(float(after.mean() - first.mean()), error, len(steps))
 
 
 def _proven(mean: float, error: float, freedom: int) -> bool:

@@ -93,6 +93,14 @@ class Value:
             )
         return Decision("wait", why, flips, score, known.cost, None, saving, low, high, ahead)
 
+    def expected(self, known: Known) -> tuple[float, float, float, int]:
+        """(what a retrain now is expected to save, the ends of its interval of 95 %, in the cost's unit; over so many windows ahead)."""
+        curve = updated(self.prior, pairs_of(known.losses, known.born), self.changeable, known.now)
+        ahead = curve.period(known.cost, self.horizon)
+        age = known.now - int(known.born.max())
+        saving, error = self._saving(curve, age, self._lost(since_retrain(known)), ahead)
+        return saving, saving - 1.96 * error, saving + 1.96 * error, ahead
+
     def _lost(self, spell: Spell) -> _Lost | None:
         """None where nothing is known of the version but when it was new, or not even that."""
         after = spell.losses[self.first :]
