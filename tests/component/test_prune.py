@@ -91,8 +91,7 @@ def artifacts_of(run):
 
 
 def test_a_run_that_made_no_version_leaves_its_record_and_no_files(project, version_one):
-    """By keep.refused_days the artifacts and the own data of a refused run go, once, and a person's own MLflow run stays;
-    what a version needs stays without a rule."""
+    """By keep.refused_days a refused run's artifacts and own data go, once; a person's own MLflow run and a version's data stay."""
     frame = customers()
     frame.loc[frame.customer.isin(["c002500"]), "spend"] += 1
     frame.to_parquet(project / "customers" / "all.parquet")
