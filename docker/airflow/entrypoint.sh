@@ -19,9 +19,9 @@ if [ -n "${PERENNIAL_ADMIN_PASSWORD:-}" ]; then
   printf '{"admin": "%s"}' "$PERENNIAL_ADMIN_PASSWORD" > "$AIRFLOW_HOME/passwords.json"
   unset PERENNIAL_ADMIN_PASSWORD
 fi
-# Docker rotates the output; the log of each task is a file, and this loop deletes old ones.
+# Docker rotates the output; the log of each task is a file, and this loop deletes old ones, by the section keep of params.yaml.
 (while :; do
-  if [ -d "$AIRFLOW_HOME/logs" ]; then find "$AIRFLOW_HOME/logs" -type f -mtime "+${PERENNIAL_LOG_DAYS:-30}" -delete; fi
+  if [ -d "$AIRFLOW_HOME/logs" ]; then nice -n 19 python -m pipeline.runs.pruning.container --log-days "${PERENNIAL_LOG_DAYS:-30}" || :; fi
   sleep 3600
 done) &
 exec "$@"

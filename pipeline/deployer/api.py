@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.context import Context
-from pipeline.deployer import log_partitions, status
+from pipeline.deployer import log_partitions, old_files, status
 from pipeline.deployer.log_partitions import Taken, Uncounted
 from pipeline.deployer.model_status import ModelStatus
 from pipeline.deployer.window_profiles import window_profile
@@ -88,6 +88,9 @@ class Traffic(Protocol):
     def take_profiles(self, run: str, model: str, edges: str, found: Mapping[str, Sequence[Hour]]) -> Taken:
         """See pipeline.deployer.log_partitions.take."""
 
+    def prune_log(self, run: str, model: str, dry_run: bool) -> dict[str, list[int]]:
+        """See pipeline.deployer.old_files.prune_log."""
+
     def evidence(self, model: str, version: str) -> Evidence:
         """See pipeline.rollout.approval.evidence."""
 
@@ -157,6 +160,9 @@ class LocalTraffic:
         from pipeline.rollout import recovery
 
         return recovery.retire(self._context.rollout(run), model, self._context.rollout_settings(model))
+
+    def prune_log(self, run: str, model: str, dry_run: bool) -> dict[str, list[int]]:
+        return old_files.prune_log(self._context, model, dry_run)
 
     def evidence(self, model: str, version: str) -> Evidence:
         from pipeline.rollout import approval

@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "undeploy": {"reason": TEXT} | WHO,
     "reconcile": {},
     "retire": {},
+    "prune_log": {"dry_run": FLAG},
     "status": {},
     "levels": {"hours": NUMBER},
     "predictions": {"start": TEXT, "end": TEXT, "share": NUMBER},

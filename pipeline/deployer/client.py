@@ -41,7 +41,7 @@ LOOK_S = 1.0
 # Sent again after a restart these have the same result; a second rollback would go back once more.
 REPEATABLE = (
     *("deploy", "reconcile", "retire", "status", "levels", "predictions", "profile", "evidence", "answered"),
-    "serving_system",
+    *("serving_system", "prune_log"),
 )
 ATTEMPTS = 3
 
@@ -102,6 +102,9 @@ class RemoteTraffic:
 
     def retire(self, run: str, model: str) -> list[str]:
         return self._result("retire", run, model, {})
+
+    def prune_log(self, run: str, model: str, dry_run: bool) -> dict[str, list[int]]:
+        return self._result("prune_log", run, model, {"dry_run": dry_run})
 
     def status(self, model: str) -> list[ModelStatus]:
         return [ModelStatus.from_dict(values) for values in self._result("status", "", model, {})]

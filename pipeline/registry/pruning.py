@@ -1,24 +1,28 @@
-"""What `prune` asks of MLflow and removes there: a version's large files. Its run, tags, metrics and small records stay."""
+"""What `prune` asks of MLflow and removes there: a version's large files, all but the small records of a run that made no version, and
+old pages of looks. The runs, their tags, metrics and small records stay."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RegistryError
 from pipeline.registry import artifacts, judged
 from pipeline.registry.lookups import refused
 from pipeline.registry.packages import PACKAGE
 from pipeline.registry.records import PRUNED_TAG
-from pipeline.registry.versions import REFERENCE, Registry
+from pipeline.registry.versions import REFERENCE, REPORTS, RUN_TAG, Registry
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 # Of a run's artifacts. What `reproduce` and `trace` read of it stays: it is some kilobytes.
 LARGE = (PACKAGE, REFERENCE, judged.FOLDER, "quarantine.parquet")
+# Of a run that made no version these stay: why it was refused, by which settings, code and data.
+SMALL = ("gates.json", "run.yaml", "params.yaml", "dvc.lock", "metrics.json", "validation.json", "snapshot.json")
 
 
 def named_versions(registry: Registry, name: str) -> dict[str, str]:
@@ -49,6 +53,84 @@ def remove(registry: Registry, name: str, version: str, at: datetime) -> list[tu
             repository.delete_artifacts(path)
             removed.append((path, size))
     return removed
+
+
+def refused_runs(
+    registry: Registry, name: str, before: datetime, going_on: Collection[str], made: Collection[str]
+) -> list[Run]:
+    """The MLflow runs of a model that ended before that time without a version and still have their artifacts.
+
+    Not those of the runs in `going_on`, nor the MLflow runs in `made`, by their ids: a version that was deleted in MLflow may be live.
+    Raises RegistryError.
+    """
+    with _reported(registry):
+        client = registry.client()
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            return []
+        with_version = {version.run_id for version in _all(client.search_model_versions, f"name = '{name}'")} | {*made}
+        filtered = f"attributes.start_time < {int(before.timestamp() * 1000)}"
+        runs = _all(client.search_runs, [experiment.experiment_id], filtered)
+        return [run for run in runs if run.info.run_id not in with_version and _may_go(run, before, going_on)]
+
+
+def _may_go(run: Run, before: datetime, going_on: Collection[str]) -> bool:
+    ended = (run.info.end_time or run.info.start_time) / 1000
+    # Recorded again since, in the same run, it has artifacts again.
+    pruned_to = float(run.data.tags.get(PRUNED_TAG, "0"))
+    # One without the tag is a person's own.
+    of = run.data.tags.get(RUN_TAG)
+    return of is not None and of not in going_on and pruned_to < ended < before.timestamp()
+
+
+def refused_files(registry: Registry, run: Run) -> list[tuple[str, int]]:
+    """What would go of such a run, each with its size in bytes. Raises RegistryError."""
+    with _reported(registry):
+        return [(path, size) for _, path, size in _of_refused(registry, run)]
+
+
+def remove_refused(registry: Registry, run: Run, at: datetime) -> list[tuple[str, int]]:
+    """Removes the artifacts of such a run but for its small records, and returns them. It is noted once all are gone."""
+    removed = []
+    with _reported(registry):
+        for repository, path, size in _of_refused(registry, run):
+            repository.delete_artifacts(path)
+            removed.append((path, size))
+        registry.client().set_tag(run.info.run_id, PRUNED_TAG, f"{at.timestamp():.3f}")
+    return removed
+
+
+def _of_refused(registry: Registry, run: Run) -> Iterator[tuple[ArtifactRepository, str, int]]:
+    for repository, item in artifacts.of_uri(run.info.artifact_uri):
+        if item.path not in SMALL:
+            yield repository, item.path, artifacts.size(repository, item)
+    # A register step that was killed has logged its model.
+    outputs = registry.client().get_run(run.info.run_id).outputs
+    for made in outputs.model_outputs if outputs else ():
+        for repository, item in artifacts.of_uri(registry.client().get_logged_model(made.model_id).artifact_location):
+            yield repository, item.path, artifacts.size(repository, item)
+
+
+def pages(registry: Registry, name: str) -> Iterator[tuple[ArtifactRepository, Mapping[str, Any]]]:
+    """The pages of looks that a server keeps with each version: where they lie, and the items by the pages' names. Raises RegistryError."""
+    with _reported(registry):
+        client = registry.client()
+        for version in _all(client.search_model_versions, f"name = '{name}'"):
+            repository = artifacts.repository(client.get_run(version.run_id).info.artifact_uri)
+            listed = {item.path.removeprefix(f"{REPORTS}/"): item for item in repository.list_artifacts(REPORTS)}
+            if listed:
+                yield repository, listed
+
+
+def _all(search: Callable[..., Any], *asked: Any) -> Iterator[Any]:
+    """All that MLflow finds, page by page."""
+    token: str | None = None
+    while True:
+        page = search(*asked, page_token=token)
+        yield from page
+        token = page.token or None
+        if token is None:
+            return
 
 
 @contextmanager

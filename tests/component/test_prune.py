@@ -11,9 +11,10 @@ import pytest
 from harness.commands import said
 from harness.project import change_params, customers
 from pipeline.context import Context
-from pipeline.errors import DataError, RegistryError
-from pipeline.ledger.events import DriftChecked, VersionRegistered
+from pipeline.errors import DataError, GateError, RegistryError
+from pipeline.ledger.events import DataLanded, DriftChecked, VersionRegistered
 from pipeline.ledger.prune_events import Pruned
+from pipeline.registry import pruning as registry_pruning
 from pipeline.runs.pruning import run as pruning
 from pipeline.runs.pruning.kept import Versions
 from pipeline.workspaces import dvc_remote
@@ -79,6 +80,46 @@ def test_what_a_kept_version_needs_stays_and_all_else_goes(project, version_one)
     shutil.rmtree(project / ".dvc" / "cache")
     assert rebuilt("2").identical
     assert pruning.prune(later(), "t").models[0].versions == [], "what is gone does not go again"
+
+
+def artifacts_of(run):
+    """The names at the top of the newest MLflow run that the run recorded."""
+    client = Context.here().registry.client()
+    experiment = client.get_experiment_by_name("churn").experiment_id
+    (found, *_) = client.search_runs([experiment], f"tags.`perennial.run` = '{run}'")
+    return {item.path for item in client.list_artifacts(found.info.run_id)}
+
+
+def test_a_run_that_made_no_version_leaves_its_record_and_no_files(project, version_one):
+    """By keep.refused_days a refused run's artifacts and own data go, once; a person's own MLflow run and a version's data stay."""
+    frame = customers()
+    frame.loc[frame.customer.isin(["c002500"]), "spend"] += 1
+    frame.to_parquet(project / "customers" / "all.parquet")
+    change_params(project, "models.churn.gates.contract.min_rows", 10**6)
+    with pytest.raises(GateError):
+        retrain(project, "two", datetime(2024, 2, 29, tzinfo=UTC))
+    client = Context.here().registry.client()
+    mine = client.create_run(client.get_experiment_by_name("churn").experiment_id).info.run_id
+    client.log_text(mine, "mine", "gates.html")
+    client.set_terminated(mine)
+    refused = Context.here().ledger.events(DataLanded)[-1].event.data_version
+    own = in_remote(project, refused) - in_remote(project, data_version("1"))
+    before = artifacts_of("two")
+    assert own and {"gates.html", "gates.json", "environment.json"} <= before
+    assert pruning.prune(later(), "t").models[0].removed == {}, "all stay without a rule"
+    change_params(project, "keep", {"refused_days": 30})
+    assert pruning.prune(Context.here(), "t").models[0].removed == {}, "it is young"
+    would = pruning.prune(later(), "t", dry_run=True)
+    assert artifacts_of("two") == before and in_remote(project, refused) >= own
+    (done,) = pruning.prune(later(), "t").models
+    assert would.models[0].removed == done.removed and done.versions == []
+    assert (done.removed["files of data"], done.remote_size > 0) == (len(own) + 1, True)
+    assert artifacts_of("two") == before & set(registry_pruning.SMALL)
+    assert done.removed["artifacts of refused runs in MLflow"] == len(before - artifacts_of("two"))
+    assert [item.path for item in client.list_artifacts(mine)] == ["gates.html"]
+    assert pruning.prune(later(), "t").models[0].removed == {}, "what is gone does not go again"
+    needed = dvc_remote.partitions(project, data_version("1")).values()
+    assert in_remote(project, data_version("1")) == {*needed}, "all that a rebuild of the kept version fetches"
 
 
 def test_without_knowing_what_a_kept_version_needs_no_data_go(project, version_one):

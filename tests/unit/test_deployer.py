@@ -72,6 +72,10 @@ class Fake:
     def retire(self, run, model):
         raise ZeroDivisionError("ours")
 
+    def prune_log(self, run, model, dry_run):
+        self.asked.append((run, model, dry_run))
+        return {"files of predictions": [2, 10]}
+
     def newest_look(self, model):
         return {"model": model}
 
@@ -115,6 +119,15 @@ def served(tmp_path, monkeypatch):
 
 def ask(fake, verb, body, token):
     return fake.http("POST", f"/v1/{verb}", json=body, headers={"authorization": f"Bearer {token}"}).status_code
+
+
+def test_a_worker_has_the_deployer_remove_old_predictions(served):
+    """`prune` on a worker asks for the files of the log that the deployer has, and gets their number and bytes."""
+    fake, ledger = served
+    traffic = clients.RemoteTraffic("http://deployer", KEY)
+    assert traffic.prune_log("operate__churn/1", "churn", False) == {"files of predictions": [2, 10]}
+    assert fake.asked == [("operate__churn/1", "churn", False)]
+    assert ledger.events(DeployerCalled)[0].event.verb == "prune_log"
 
 
 def test_a_call_goes_through_and_is_in_the_ledger(served):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
+from pipeline.deployer import old_files as files
 from pipeline.errors import DataError, RemoteError
-from pipeline.ledger.events import DataLanded, RunSettled, VersionRegistered
+from pipeline.ledger.events import DataLanded, DriftChecked, RunSettled, VersionRegistered
 from pipeline.ledger.landed_events import LandedProfiled
 from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.store import Ledger
-from pipeline.runs.pruning import data, files
+from pipeline.runs.pruning import container, data
 from pipeline.runs.pruning import run as pruning
 from pipeline.runs.pruning.kept import Versions
+from pipeline.settings.environment import Environment
 from pipeline.settings.keep import Keep
 from pipeline.workspaces.whole_files import Kept
 
@@ -120,6 +123,69 @@ def test_logs_of_old_runs_go_with_their_own_model(tmp_path):
     ]
     assert files.task_logs(context, "a__b", Keep(logs_days=100))[0].path.parent.name == "dag_id=x__a__b"
     assert files.task_logs(context, "b", Keep(logs_days=300)) == files.task_logs(context, "b", Keep()) == []
+
+
+def test_on_a_server_pages_in_mlflow_and_the_deployers_predictions_go(context, tmp_path, monkeypatch):
+    """Old pages in MLflow go, but for alarms and the newest; the deployer removes its old predictions, and packages of versions that are gone."""
+    stamp = ("2024-01-01T0600", "2024-01-02T0600", "2024-03-01T0600")
+    names = [f"{at}-v1{end}" for at in stamp for end in (".html", "-evidently.html")]
+    items = {name: SimpleNamespace(path=f"drift/{name}", file_size=5) for name in names}
+    deleted: list[str] = []
+    kept_there = [(SimpleNamespace(delete_artifacts=deleted.append), items)]
+    monkeypatch.setattr(pruning.pruning, "pages", lambda *_: iter(kept_there))
+    log = tmp_path / "predictions" / "churn" / "1"
+    log.mkdir(parents=True)
+    (log / "a.parquet").write_bytes(b"x" * 7)
+    for number in ("1", "2"):
+        (tmp_path / "versions" / "churn" / number).mkdir(parents=True)
+        (tmp_path / "versions" / "churn" / number / "f").write_text("x")
+    alarm = {
+        "verdict": "drift",
+        "reason": "x",
+        "champion": "1",
+        "as_of": "2024-01-01T06:00:00+00:00",
+        "alarm": {"since": "x"},
+    }
+    anew = VersionRegistered(version="2", mlflow_run="r", data_version="d", as_of="2024-03-01")
+    for event in (DriftChecked(**alarm), Pruned(removed={}, bytes=0, versions=["1", "2"], rules={}), anew):
+        context.ledger.append(event, "churn")
+    block = SimpleNamespace(monitor=SimpleNamespace(window_days=30))
+    of = {"home": tmp_path, "server_mode": True, "registry": None, "environment": SimpleNamespace(deployer="http://d")}
+    settings = SimpleNamespace(keep=Keep(predictions_days=100), models={"churn": block})
+    there = SimpleNamespace(**(vars(context) | of | {"params": settings}))
+    deployer = SimpleNamespace(prune_log=lambda run, *asked: files.prune_log(there, *asked))
+    monkeypatch.setattr(pruning, "traffic", lambda _: deployer)
+    for dry_run in (True, False):
+        found = pruning.PrunedModel("churn")
+        pruning._elsewhere(there, "t", found, dry_run)
+        assert found.removed == {"pages of looks": 2, "files of predictions": 1, "fetched packages": 1}
+        assert found.size == 18
+        assert bool(deleted) == (not dry_run) == (not (log / "a.parquet").exists())
+    assert deleted == [f"drift/{stamp[1]}-v1-evidently.html", f"drift/{stamp[1]}-v1.html"]
+    assert [path.name for path in (tmp_path / "versions" / "churn").iterdir()] == ["2"], "its number came again"
+
+
+@pytest.mark.parametrize(
+    "rule, left", [("keep: {logs_days: 100}", ["old", "young"]), ("keep: {}", ["young"]), ("keep: [", ["young"])]
+)
+def test_a_container_of_a_server_removes_its_own_old_logs(tmp_path, rule, left):
+    """Task logs go by keep.logs_days, else by the days of .env, with folders that are empty then; so do copies of old pages of looks."""
+    project, home = tmp_path / "project", tmp_path / "home"
+    project.mkdir()
+    (project / "params.yaml").write_text(f"{rule}\n")
+    (project / "dvc.yaml").write_text("")
+    for name, days in (("old", 50), ("young", 1)):
+        for folder in (home / "airflow" / "logs" / "dag_id=monitor__a" / f"run_id={name}", home / "reports" / name):
+            folder.mkdir(parents=True)
+            (folder / "attempt=1.log").write_text("x")
+            at = time.time() - (days + 60 * (folder.parent.name == "reports")) * 86_400
+            os.utime(folder / "attempt=1.log", (at, at))
+    environment = Environment(project).at(project, home)
+    assert container.prune(environment, 30, dry_run=True) == container.prune(environment, 30)
+    assert sorted(path.name for path in (home / "airflow/logs/dag_id=monitor__a").iterdir()) == [
+        f"run_id={n}" for n in left
+    ]
+    assert [path.name for path in (home / "reports").iterdir()] == ["young"]
 
 
 def test_a_file_that_goes_meanwhile_stops_no_other_model(context, monkeypatch):

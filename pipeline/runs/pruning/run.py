@@ -6,20 +6,20 @@ What is removed of a version is noted in MLflow before and in the ledger after, 
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from pipeline.context import Context
+from pipeline.deployer import old_files, traffic
 from pipeline.errors import PerennialError
 from pipeline.ledger import lease
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.prune_events import Pruned
 from pipeline.registry import pruning
-from pipeline.runs.pruning import data, files
-from pipeline.runs.pruning.files import Removable
+from pipeline.runs.pruning import data
 from pipeline.runs.pruning.kept import Versions, versions_of
 from pipeline.workspaces import dvc_remote
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 # For a rollout that goes on.
 WAIT_S = 10
-ARTIFACTS, DATA = "artifacts in MLflow", "files of data"
+ARTIFACTS, REFUSED, DATA = "artifacts in MLflow", "artifacts of refused runs in MLflow", "files of data"
 
 
 @dataclass
@@ -129,11 +129,12 @@ def _model(context: Context, run: str, model: str, versions: Versions, dry_run: 
     found = PrunedModel(model, kept=dict(versions.kept))
     keep, settings = context.params.keep, context.params.models.get(model)
     found.versions = sorted(versions.removable, key=int)
-    local = [*files.reports(context, model, keep), *files.predictions(context, model, settings, keep)]
-    local += files.packages(context, model, versions.removable) + files.task_logs(context, model, keep)
+    local = [*old_files.reports(context, model, keep), *old_files.predictions(context, model, settings, keep)]
+    local += old_files.packages(context, model, versions.removable) + old_files.task_logs(context, model, keep)
     if dry_run:
         for number in found.versions:
             _count(found, pruning.large_files(context.registry, model, number))
+        _elsewhere(context, run, found, dry_run)
         for each in local:
             found.add(each.kind, 1, each.size)
         return found
@@ -142,21 +143,45 @@ def _model(context: Context, run: str, model: str, versions: Versions, dry_run: 
         for number in found.versions:
             log.info("%s version %s: removing its artifacts", model, number)
             _count(found, pruning.remove(context.registry, model, number, context.clock()))
+        _elsewhere(context, run, found, dry_run)
         for each in local:
-            _remove(each)
+            old_files.remove(each)
             found.add(each.kind, 1, each.size)
     return found
 
 
-def _count(found: PrunedModel, artifacts: list[tuple[str, int]]) -> None:
-    found.add(ARTIFACTS, len(artifacts), sum(size for _, size in artifacts))
+def _elsewhere(context: Context, run: str, found: PrunedModel, dry_run: bool) -> None:
+    """The artifacts of runs that made no version; on a server the pages of looks in MLflow, and the prediction log of the deployer."""
+    keep, registry, model = context.params.keep, context.registry, found.model
+    if keep.refused_days is not None:
+        before = context.clock() - timedelta(days=keep.refused_days)
+        going_on = {name for (_, name), last in data.last_events(context.ledger, model).items() if last >= before}
+        made = {entry.event.mlflow_run for entry in context.ledger.events(VersionRegistered, model=model)}
+        for refused in pruning.refused_runs(registry, model, before, going_on, made):
+            if dry_run:
+                _count(found, pruning.refused_files(registry, refused), REFUSED)
+            else:
+                _count(found, pruning.remove_refused(registry, refused, context.clock()), REFUSED)
+    if context.server_mode:
+        _pages_in_mlflow(context, found, dry_run)
+    if context.environment.deployer:
+        for kind, (count, size) in traffic(context).prune_log(run, model, dry_run).items():
+            found.add(kind, count, size)
 
 
-def _remove(each: Removable) -> None:
-    if each.path.is_dir():
-        shutil.rmtree(each.path)
-    else:
-        each.path.unlink(missing_ok=True)
+def _pages_in_mlflow(context: Context, found: PrunedModel, dry_run: bool) -> None:
+    listed = [*pruning.pages(context.registry, found.model)]
+    names = {name: None for _, items in listed for name in items}
+    going = set(old_files.old_looks(context, found.model, context.params.keep, names))
+    for repository, items in listed:
+        for name in sorted(items.keys() & going):
+            if not dry_run:
+                repository.delete_artifacts(items[name].path)
+            found.add(old_files.LOOKS, 1, int(items[name].file_size or 0))
+
+
+def _count(found: PrunedModel, artifacts: list[tuple[str, int]], kind: str = ARTIFACTS) -> None:
+    found.add(kind, len(artifacts), sum(size for _, size in artifacts))
 
 
 def _note(context: Context, run: str, pruned: Sequence[PrunedModel]) -> None:

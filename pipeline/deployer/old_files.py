@@ -1,15 +1,20 @@
-"""A model's files on this machine that may go: pages of looks, predictions, packages fetched from MLflow, logs of tasks."""
+"""A model's files on this machine that may go: pages of looks, predictions, packages fetched from MLflow, logs of tasks.
+
+On a server the prediction log lies with the deployer, which removes its old files itself (`prune_log`).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.context import Context
-from pipeline.ledger.events import DriftChecked
+from pipeline.ledger.events import DriftChecked, VersionRegistered
+from pipeline.ledger.prune_events import Pruned
 from pipeline.settings.keep import Keep
 from pipeline.settings.models import Model
 
@@ -26,6 +31,7 @@ class Removable:
     size: int
 
 
+LOOKS = "pages of looks"
 # What slots write into the folder of a prediction log.
 LOGGED = (".parquet", ".damaged", ".requests", ".new")
 
@@ -33,25 +39,34 @@ LOGGED = (".parquet", ".damaged", ".requests", ".new")
 def reports(context: Context, model: str, keep: Keep) -> list[Removable]:
     """The pages of looks that are older than keep.reports_days, but for alarms and the newest; and of every look but these
     Evidently's page, which is some megabytes."""
-    folder = context.home / "reports" / model
-    looks = sorted((path for path in _files(folder) if LOOK.match(path.name)), key=lambda path: path.name)
+    written = {path.name: path for path in _files(context.home / "reports" / model)}
+    times = {name: path.stat().st_mtime for name, path in written.items()}
+    going = old_looks(context, model, keep, times)
+    return [Removable(LOOKS, written[name], written[name].stat().st_size) for name in going]
+
+
+def old_looks(context: Context, model: str, keep: Keep, times: Mapping[str, float | None]) -> list[str]:
+    """Those of the pages, by their names, that may go. `times` says when each was written, in seconds since 1970; None: at its look's
+    as-of. A name that is no look's stays."""
+    looks = {name: named for name in sorted(times) if (named := LOOK.match(name)) is not None}
     if not looks:
         return []
-    newest = _look(looks[-1])
+    newest = _look(looks[max(looks)])
     alarms = {
         f"{entry.event.as_of:.16}".replace(":", "")
         for entry in context.ledger.events(DriftChecked, model=model)
         if entry.event.alarm is not None
     }
-    old = _before(context, keep.reports_days)
+    old = before(context, keep.reports_days)
     found = []
-    for path in looks:
-        named = LOOK.match(path.name)
-        assert named is not None
-        if _look(path) == newest or named["at"] in alarms:
+    for name, named in looks.items():
+        if _look(named) == newest or named["at"] in alarms:
             continue
-        if named["theirs"] or (old is not None and path.stat().st_mtime < old):
-            found.append(Removable("pages of looks", path, path.stat().st_size))
+        at = times[name]
+        if at is None:
+            at = datetime.strptime(named["at"], "%Y-%m-%dT%H%M").replace(tzinfo=UTC).timestamp()
+        if named["theirs"] or (old is not None and at < old):
+            found.append(name)
     return found
 
 
@@ -60,7 +75,7 @@ def predictions(context: Context, model: str, settings: Model | None, keep: Keep
     longer. Of a model without a readable block none: nobody knows what it needs."""
     if keep.predictions_days is None or settings is None:
         return []
-    old = _before(context, max(keep.predictions_days, settings.monitor.window_days))
+    old = before(context, max(keep.predictions_days, settings.monitor.window_days))
     assert old is not None
     folder = context.home / "predictions" / model
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix in LOGGED]
@@ -69,7 +84,7 @@ def predictions(context: Context, model: str, settings: Model | None, keep: Keep
     ]
 
 
-def packages(context: Context, model: str, removable: Mapping[str, object]) -> list[Removable]:
+def packages(context: Context, model: str, removable: Collection[str]) -> list[Removable]:
     """What was fetched here of versions that are not kept."""
     folder = context.home / "versions" / model
     found = [folder / number for number in removable if (folder / number).is_dir()]
@@ -78,7 +93,7 @@ def packages(context: Context, model: str, removable: Mapping[str, object]) -> l
 
 def task_logs(context: Context, model: str, keep: Keep) -> list[Removable]:
     """Airflow's logs of the runs of the model's Dags in which nothing was written for keep.logs_days."""
-    old = _before(context, keep.logs_days)
+    old = before(context, keep.logs_days)
     if old is None:
         return []
     dag = re.compile(rf"dag_id=[a-z]+__{re.escape(model)}")
@@ -93,13 +108,39 @@ def _newest(folder: Path) -> float:
     return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
 
 
-def _look(path: Path) -> str:
-    named = LOOK.match(path.name)
-    assert named is not None
+def remove(each: Removable) -> None:
+    """It may be gone already."""
+    if each.path.is_dir():
+        shutil.rmtree(each.path)
+    else:
+        each.path.unlink(missing_ok=True)
+
+
+def prune_log(context: Context, model: str, dry_run: bool) -> dict[str, list[int]]:
+    """Removes the old files of the model's prediction log, and packages of versions that `prune` let go; [number, bytes] of each kind.
+
+    `dry_run` says what would go.
+    """
+    keep, settings = context.params.keep, context.params.models.get(model)
+    # A number may come again, in a new registry.
+    made = {entry.event.version: entry.seq for entry in context.ledger.events(VersionRegistered, model=model)}
+    pruned = context.ledger.events(Pruned, model=model)
+    gone = {number for entry in pruned for number in entry.event.versions if made.get(number, 0) < entry.seq}
+    going = predictions(context, model, settings, keep) + packages(context, model, gone)
+    sums: dict[str, list[int]] = {}
+    for each in going:
+        if not dry_run:
+            remove(each)
+        number, size = sums.get(each.kind, [0, 0])
+        sums[each.kind] = [number + 1, size + each.size]
+    return sums
+
+
+def _look(named: re.Match[str]) -> str:
     return f"{named['at']}-v{named['version']}"
 
 
-def _before(context: Context, days: float | None) -> float | None:
+def before(context: Context, days: float | None) -> float | None:
     """The time, in seconds since 1970, that is so many days ago."""
     now: datetime = context.clock()
     return None if days is None else (now - timedelta(days=days)).timestamp()
