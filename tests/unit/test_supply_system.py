@@ -111,8 +111,9 @@ def test_a_known_vulnerability_of_the_distribution_stops(tmp_path):
 )
 def test_who_accepts_accepts_all_that_a_notice_gathers(tmp_path, accepted, stops):
     """A notice about two vulnerabilities stops until both are accepted, or the notice by its own id."""
-    notice = record("glibc", EVER, number="DSA-1", upstream=["CVE-2099-1", "CVE-2099-2"])
-    assert checked(tmp_path, OURS, notice, accepted=accepted).stops is stops
+    for key in ("upstream", "aliases"):
+        notice = record("glibc", EVER, number="DSA-1", **{key: ["CVE-2099-1", "CVE-2099-2"]})
+        assert checked(tmp_path, OURS, notice, accepted=accepted).stops is stops
 
 
 def test_what_nobody_can_mend_is_told(tmp_path):
