@@ -46,8 +46,11 @@ class Vulnerable:
         return f"{self.package.told}: {self.ids[0]}" + (f" ({self.summary})" if self.summary else "") + better
 
     def is_accepted(self, accepted: Collection[str]) -> bool:
-        """By any of its own ids, or by all of those that it gathers."""
-        return not {*self.ids}.isdisjoint(accepted) or (bool(self.upstream) and {*self.upstream} <= {*accepted})
+        """By any of its own ids, or by all of those that it gathers: a notice may name several vulnerabilities as its aliases too."""
+        several = {each for each in self.ids[1:] if each.startswith("CVE-")}
+        several = several if len(several) > 1 else set()
+        gathers = several | {*self.upstream}
+        return not ({*self.ids} - several).isdisjoint(accepted) or (bool(gathers) and gathers <= {*accepted})
 
 
 class Packages(Protocol):

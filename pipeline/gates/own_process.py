@@ -60,7 +60,8 @@ def said(
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
     answers, called = _read(lines)
-    if called is not None:
+    # One that was called as another's time was over has not had its own: it is for the next process.
+    if called is not None and late in (None, called):
         answers.append(Said(called, late=True) if late else Said(called, code=code))
     if not answers:
         raise StageError(
@@ -71,8 +72,8 @@ def said(
     return answers, hooks[len(answers) :]
 
 
-def _late(process: subprocess.Popen[bytes], lines: Path, limit_s: float) -> bool:
-    """Waits for the process, and leaves it to be reaped. True as soon as a gate has had its time."""
+def _late(process: subprocess.Popen[bytes], lines: Path, limit_s: float) -> str | None:
+    """Waits for the process, and leaves it to be reaped. Returns a gate as soon as it has had its time, None when none has."""
     of, until = 0, float("inf")
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         answers, called = _read(lines)
@@ -81,9 +82,9 @@ def _late(process: subprocess.Popen[bytes], lines: Path, limit_s: float) -> bool
         elif until == float("inf") or of != len(answers):
             of, until = len(answers), time.monotonic() + limit_s
         if time.monotonic() >= until:
-            return True
+            return called
         time.sleep(min(LOOK_S, max(0.0, until - time.monotonic())))
-    return False
+    return None
 
 
 def _read(lines: Path) -> tuple[list[Said], str | None]:

@@ -17,7 +17,7 @@ from pipeline.gates.osv_records import KEY, records
 from pipeline.gates.serving_packages import ServingPackage, is_allowed, serving_packages
 from pipeline.gates.supply_findings import Looked, few, looked
 from pipeline.gates.supply_system import Served, system_looked
-from pipeline.gates.system_packages import SystemPackages
+from pipeline.gates.system_packages import UNKNOWN, SystemPackages
 from pipeline.settings.model_gates import SupplyChain
 
 CELL = 20
@@ -51,7 +51,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
 
 
 def _licensed(unlicensed: Sequence[ServingPackage]) -> Looked:
-    named = [f"{each.name} ({each.licence or 'unknown'})" for each in unlicensed]
+    named = [f"{each.name} ({each.licence or UNKNOWN})" for each in unlicensed]
     words = f"licences that are not allowed (gates.supply_chain.licences): {few(named, ', ')}"
     return Looked((words,), len(unlicensed))
 
@@ -67,20 +67,20 @@ def _python_looked(found: Searched, settings: SupplyChain, *, others: bool) -> L
 
 
 def _table(packages: Sequence[ServingPackage], parts: Sequence[Looked], served: Served) -> Table:
-    """Our packages, and those of the distribution that have a vulnerability: all of them are in the list that is kept with the version."""
+    """Our packages, and those of the distribution with a finding: all of them are in the list that is kept with the version."""
     *ours, theirs = parts
     of = {name: ids for part in ours for name, ids in part.vulnerable.items()}
-    rows = [(p.name, p.version, p.licence or "unknown", _ids(of.get(p.name, []))) for p in packages]
-    if theirs.vulnerable and (system := served.system()) is not None:
+    rows = [(p.name, p.version, p.licence or UNKNOWN, _some(of.get(p.name, []))) for p in packages]
+    if (found := {*theirs.vulnerable, *theirs.unlicensed}) and (system := served.system()) is not None:
         rows += [
-            (p.name, p.version, "; ".join(p.licences) or "unknown", _ids(theirs.vulnerable[p.name]))
+            (p.name, p.version, _some(p.licences) or UNKNOWN, _some(theirs.vulnerable.get(p.name, [])))
             for p in system.packages
-            if p.name in theirs.vulnerable
+            if p.name in found
         ]
     return Table(("package", "version", "licence", "vulnerability"), tuple(rows))
 
 
-def _ids(found: Sequence[str]) -> str:
+def _some(found: Sequence[str]) -> str:
     return ", ".join(found[:CELL]) + (f" and {len(found) - CELL} more" if len(found) > CELL else "")
 
 
@@ -89,4 +89,4 @@ def _unlicensed(packages: list[ServingPackage], licences: tuple[str, ...]) -> li
     allowed = frozenset(licences)
     if not allowed:
         return []
-    return [p for p in packages if not (is_allowed(p.licence, allowed) if p.licence else "unknown" in allowed)]
+    return [p for p in packages if not (is_allowed(p.licence, allowed) if p.licence else UNKNOWN in allowed)]

@@ -16,12 +16,13 @@ NAMED = 5
 @dataclass(frozen=True)
 class Looked:
     """`words` are the parts of the reason, `count` the findings that stop; `stops` is whether something else does, such as an old database.
-    `vulnerable` are the findings by package."""
+    `vulnerable` are the findings by package, `unlicensed` the packages with a licence that is not allowed."""
 
     words: tuple[str, ...] = ()
     count: int = 0
     stops: bool = False
     vulnerable: dict[str, list[str]] = field(default_factory=dict)
+    unlicensed: tuple[str, ...] = ()
 
 
 def few(found: Sequence[Any], between: str = "; ") -> str:

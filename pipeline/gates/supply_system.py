@@ -49,7 +49,7 @@ class Served:
             return Looked((f"its image {_short(answer.image)} has no list of packages of dpkg",), stops=True)
         if self._packaged.model.rollout.engine == "process":
             return Looked((f"no image: {answer.why}; the packages of the machine's system are not checked",))
-        why = f"no image whose packages can be read: {answer.why}; start it, or set rollout.engine: process where there is none"
+        why = f"no image whose packages can be read: {answer.why}; mend that, or set rollout.engine: process where no image is to serve"
         return Looked((why,), stops=True)
 
     def named(self) -> str:
@@ -95,10 +95,11 @@ def system_looked(
         sum(part.count for part in parts),
         any(part.stops for part in parts),
         parts[-1].vulnerable,
+        parts[0].unlicensed,
     )
 
 
-def _licensed(found: list[SystemPackage]) -> Looked:
-    named = [f"{each.name} ({'; '.join(each.licences) or 'unknown'})" for each in found]
+def _licensed(found: dict[SystemPackage, list[str]]) -> Looked:
+    named = [f"{package.name} ({few(licences)})" for package, licences in found.items()]
     words = f"licences of these that are not allowed (gates.supply_chain.system_licences): {few(named, ', ')}"
-    return Looked((words,), len(found))
+    return Looked((words,), len(found), unlicensed=tuple(package.name for package in found))

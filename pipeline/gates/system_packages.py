@@ -20,6 +20,7 @@ from pipeline.gates.known_vulnerabilities import Installed
 DISTRIBUTIONS = ("debian", "ubuntu")
 # What stands beside a release in an ecosystem's name, and changes nothing of which packages it is about.
 BESIDE = ("lts", "pro")
+UNKNOWN = "unknown"
 
 
 class SystemPackages:
@@ -68,10 +69,11 @@ def _told(source: str, version: str, names: Sequence[str]) -> str:
     return f"{source} {version}" + (f" ({', '.join(built)})" if built != [source] else "")
 
 
-def unlicensed(packages: Iterable[SystemPackage], allowed: Iterable[str]) -> list[SystemPackage]:
-    """The packages with a licence that is not among the allowed ones; one whose file names none has the licence `unknown`."""
+def unlicensed(packages: Iterable[SystemPackage], allowed: Iterable[str]) -> dict[SystemPackage, list[str]]:
+    """The packages with licences that are not among the allowed ones, and which; one whose file names none has the licence `unknown`."""
     names = frozenset(name.lower() for name in allowed)
-    return [p for p in packages if not all(is_allowed(licence, names) for licence in p.licences or ("unknown",))]
+    found = {p: [each for each in p.licences or (UNKNOWN,) if not is_allowed(each, names)] for p in packages}
+    return {package: licences for package, licences in found.items() if licences}
 
 
 def is_allowed(licence: str, allowed: frozenset[str]) -> bool:

@@ -11,6 +11,8 @@ import pytest
 
 from harness.commands import said
 from harness.project import CHURN, change_params, customers
+from pipeline.context import Context
+from pipeline.ledger.events import GatesChecked
 from pipeline.workspaces import dvc_graph
 
 pytestmark = pytest.mark.usefixtures("trained_before")
@@ -50,7 +52,8 @@ def test_dvc_repro_runs_all_stages_and_a_second_one_only_asks_the_source(project
 
 
 def test_retrain_without_services_then_costs_timeline_and_verify(project):
-    """A retrain works without services, and costs, timeline, status, roi and verify report it."""
+    """A retrain works without services, and costs, timeline, status, roi and verify report it; a gate says that no image serves."""
+    change_params(project, "models.churn.gates.supply_chain", {"system_licences": ["unknown"]})
     told = json.loads(pipeline("retrain", "churn", "--json").stdout)
     assert told["version"] == "1"
     assert told["outcome"] == "version 1 was registered as challenger, not rolled out"
@@ -63,6 +66,9 @@ def test_retrain_without_services_then_costs_timeline_and_verify(project):
     assert run["cost"] > 0
     kinds = [e["kind"] for e in json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]]
     assert kinds == ["run_opened", "data_landed", "gates_checked", "version_registered", "run_settled"]
+    (checked,) = Context.here().ledger.events(GatesChecked)
+    (told,) = [each["reason"] for each in checked.event.verdicts if each["gate"] == "supply_chain"]
+    assert "no image: process engine, as params.yaml says" in told
     assert json.loads(pipeline("verify", "--json").stdout)["intact"] is True
     (status,) = json.loads(pipeline("status", "--json").stdout)
     assert status["live"] is None

@@ -60,6 +60,16 @@ LIMIT = {"metric_limit": 0.5}
         ),
         (
             "multiclass",
+            {"own_minutes": 5},
+            ["gates.own_minutes: is the time of your own gates: name one in gates.own"],
+        ),
+        (
+            "regression",
+            {"supply_chain": {"only_fixed": True}},
+            ["gates.supply_chain.only_fixed: is for a database: name one in gates.supply_chain.vulnerabilities"],
+        ),
+        (
+            "multiclass",
             {"supply_chain": {"accepted": ["CVE-1"], "licences": ["MIT"]}},
             ["gates.supply_chain.accepted: is for a database: name one in gates.supply_chain.vulnerabilities"],
         ),

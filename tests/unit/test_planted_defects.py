@@ -17,6 +17,7 @@ import pytest
 from harness.project import CHURN, ROOT
 from pipeline.gates import run
 from pipeline.gates.base import LiveFacts, Verdict
+from pipeline.gates.image_system import ImageSystem, ServingSystem, SystemPackage
 from pipeline.settings.models import Model
 from pipeline.training import evaluate, fit, package, refit, skops_file
 from pipeline.workspaces.dvc_graph import Artifacts
@@ -50,6 +51,20 @@ OSV = [
         ],
     }
 ]
+# Of the distribution that an engine would serve from.
+OF_DEBIAN = [
+    {
+        "id": "DEBIAN-CVE-2099-1",
+        "affected": [
+            {
+                "package": {"ecosystem": "Debian:12", "name": "glibc"},
+                "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.36-9+deb12u1"}]}],
+            }
+        ],
+    }
+]
+LIBC = SystemPackage("libc6", "2.36-9", "amd64", "glibc")
+SERVING = ServingSystem("docker", "docker engine 28", "sha256:ab", ImageSystem("sha256:cd", "debian", "12", (LIBC,)))
 HELD_OUT = pd.Timestamp("2024-02-20", tz="UTC")
 
 
@@ -97,6 +112,7 @@ def built(settings: dict[str, Any], rows: pd.DataFrame, folder: Path) -> Artifac
     served = files.served_model, files.served_predictions
     package.build("churn", model, *served, files.package, files.snapshot, refitted=True)
     (folder / "osv.json").write_text(json.dumps(OSV))
+    (folder / "debian.json").write_text(json.dumps(OF_DEBIAN))
     report = {"in": len(rows), "kept": len(rows), "quarantined": 0, "held_out": 1200, "faults": [], "missing": []}
     files.validation.write_text(json.dumps(report))
     return files
@@ -220,6 +236,9 @@ DEFECTS = {
     "a known vulnerability": Defect(
         stops("supply_chain"), sections={"gates": {"supply_chain": {"vulnerabilities": "osv.json"}}}
     ),
+    "a known vulnerability of the distribution": Defect(
+        stops("supply_chain"), sections={"gates": {"supply_chain": {"vulnerabilities": "debian.json"}}}
+    ),
 }
 
 
@@ -240,7 +259,14 @@ def judged(request, sound, tmp_path) -> Callable[[Defect], list[Verdict]]:
         requests = customers(seed=2)[["spend", "calls", "visits", "plan"]]
         known = {"requests": requests, "importances": json.loads(champion.metrics.read_text())["importances"]}
         live = LiveFacts(**(known | defect.live))
-        return run.verdicts(Model.model_validate(settings), files, champion.package, "1", live=live)
+        return run.verdicts(
+            Model.model_validate(settings),
+            files,
+            champion.package,
+            "1",
+            live=live,
+            serving_system=lambda runtime: SERVING,
+        )
 
     return judge
 

@@ -111,8 +111,9 @@ def test_a_known_vulnerability_of_the_distribution_stops(tmp_path):
 )
 def test_who_accepts_accepts_all_that_a_notice_gathers(tmp_path, accepted, stops):
     """A notice about two vulnerabilities stops until both are accepted, or the notice by its own id."""
-    notice = record("glibc", EVER, number="DSA-1", upstream=["CVE-2099-1", "CVE-2099-2"])
-    assert checked(tmp_path, OURS, notice, accepted=accepted).stops is stops
+    for key in ("upstream", "aliases"):
+        notice = record("glibc", EVER, number="DSA-1", **{key: ["CVE-2099-1", "CVE-2099-2"]})
+        assert checked(tmp_path, OURS, notice, accepted=accepted).stops is stops
 
 
 def test_what_nobody_can_mend_is_told(tmp_path):
@@ -131,7 +132,7 @@ def test_what_nobody_can_mend_is_told(tmp_path):
         (RolloutError("deployer", "is away", "look"), "auto", True, "cannot be read (deployer: is away; look)"),
         (ServingSystem("docker", "docker 28", "sha256:ab"), "auto", True, "image sha256:ab has no list of packages of dpkg"),
         (ServingSystem("process", "process engine, as params.yaml says", ""), "process", False, "no image: process engine, as params.yaml says; the packages of the machine's system are not checked"),
-        (ServingSystem("process", "process engine, because no Docker engine answers", ""), "auto", True, "no image whose packages can be read: process engine, because no Docker engine answers; start it, or set rollout.engine: process"),
+        (ServingSystem("process", "process engine, because no Docker engine answers", ""), "auto", True, "no image whose packages can be read: process engine, because no Docker engine answers; mend that, or set rollout.engine: process"),
         (ServingSystem("docker", "docker 28", "", ImageSystem("", "debian", "13", PACKAGES)), "auto", True, "has records of Debian:12 and none of debian:13: download its export too"),
     ],
 )  # fmt: skip
@@ -169,6 +170,7 @@ def test_licences_of_the_distribution_have_a_list_of_their_own(tmp_path):
     refused = checked(tmp_path, system_licences=allowed)
     assert refused.stops and refused.observed == 1
     assert refused.reason.endswith("not allowed (gates.supply_chain.system_licences): odd (unknown)")
+    assert refused.table.rows[-1] == ("odd", "1.0~rc1-1", "unknown", "")
     assert checked(tmp_path, system_licences=[*allowed, "unknown"]).passed
     assert checked(tmp_path, licences=["unknown"], served=AssertionError("asked")).observed > 0
 
