@@ -1,4 +1,7 @@
-"""Does the model tell rows apart? One that gives the same answer to all has learnt nothing, or has lost its features."""
+"""Does the model tell rows apart? One that gives the same answer to all has learnt nothing, or has lost its features.
+
+Of several classes one may have the same probability in all rows while the others move. The model may be of use for these, so that warns.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,30 @@ from pipeline.training.tasks import Answers
 
 # Answers closer than this share of their scale are the same.
 SAME = 1e-6
+NAMED = 3
 
 
 def verdict(packaged: PackagedModel) -> Verdict:
-    """The observed figure is the share of held-out rows with the answer that most rows have."""
+    """The observed figure is the share of held-out rows with the answer that most rows have; of a class alone, with its probability."""
     limit = packaged.model.gates.sanity.same_answer
-    values = Answers.of(packaged.held_out, packaged.package.classes).values
-    scale = tasks.of(packaged.model.training).scale(values)
+    answers = Answers.of(packaged.held_out, packaged.package.classes)
+    scale = tasks.of(packaged.model.training).scale(answers.values)
+    share, different = _same(answers.values, scale)
+    told = f"{different:,} different answers to {len(answers.values):,} held-out rows"
+    reason = f"{told}, {share:.1%} of them the same one, at most {limit:.1%} (gates.sanity.same_answer)"
+    if share <= limit and answers.classes:
+        alike = {label: _same(answers.values[:, k], scale)[0] for k, label in enumerate(answers.classes)}
+        if constant := [label for label, of in alike.items() if of > limit]:
+            share = max(alike.values())
+            named = ", ".join(constant[:NAMED]) + (f" and {len(constant) - NAMED} more" * (len(constant) > NAMED))
+            why = f"{share:.1%} of the rows have the same probability of {named}; {reason}; are there rows of it to learn from?"
+            return Verdict("constant_prediction", False, share, limit, why, mode="warn")
+    return Verdict("constant_prediction", share <= limit, share, limit, reason)
+
+
+def _same(values: np.ndarray, scale: float) -> tuple[float, int]:
+    """(the share of the commonest of `values`, (rows,) or (rows, classes); how many different ones there are)."""
     # Beside the first answer, so that a target in millions has no steps of its own size.
     steps = np.round((values - values[0]) / (scale * SAME)).reshape(len(values), -1)
     _, rows = np.unique(steps, axis=0, return_counts=True)
-    share = float(rows.max() / len(values))
-    different = f"{len(rows):,} different answers to {len(values):,} held-out rows"
-    reason = f"{different}, {share:.1%} of them the same one, at most {limit:.1%} (gates.sanity.same_answer)"
-    return Verdict("constant_prediction", share <= limit, share, limit, reason)
+    return float(rows.max() / len(values)), len(rows)

@@ -2,19 +2,22 @@
 
 A strong feature leaves the others something to add; one that is made of the target, or is known only after it, leaves nothing. So each
 feature alone learns from every other block of time of the held-out rows, by a small tree, and is scored on the rest: what stops is not that it carries
-most of the model's score, but that it goes nearly all the way to a perfect one.
+most of the model's score, but that it goes nearly all the way to a perfect one. Of several classes a feature may nearly tell one from all others, as a date of closing does
+that only what was closed has; but one column tells some classes honestly, so that warns, unless the limit is stated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from pipeline.gates import time_blocks
 from pipeline.gates.base import PackagedModel, Table, Verdict
-from pipeline.gates.skill import skill
+from pipeline.gates.skill import of_order, skill
+from pipeline.settings.gates import Mode
 from pipeline.training import frames, weights
 from pipeline.training.tasks import TASKS, Answers
 
@@ -23,8 +26,20 @@ MOST_ROWS = 10_000
 FEWEST_ROWS = 40
 LEAF_ROWS, LEAVES = 5, 1024
 SHOWN = 10
+# A class of fewer scored rows is told from the others by chance.
+FEWEST_OF_CLASS, MOST_CLASSES = 20, 20
 # Where params.yaml states none: yesterday's value tells much of a number, and is no leak.
 LIMIT, LIMIT_OF_NUMBERS = 0.97, 0.99
+ASKS = "(gates.sanity.one_feature): is it known before the target is? If it is, name it in gates.sanity.known_before, else take it out of training"
+
+
+@dataclass(frozen=True)
+class Alone:
+    """How far one feature goes alone; of several classes also the one that it tells best from all others, and how far it goes there."""
+
+    reached: float
+    label: str = ""
+    of_label: float = 0.0
 
 
 def verdict(packaged: PackagedModel) -> Verdict | None:
@@ -32,27 +47,38 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     sanity, held_out = packaged.model.gates.sanity, packaged.held_out
     if len(held_out) < FEWEST_ROWS:
         return None
-    alone = {name: reached for name, reached in alone_scores(packaged) if reached == reached}
+    alone = [(name, found) for name, found in alone_scores(packaged) if found.reached == found.reached]
     whole = skill(held_out[packaged.model.training.target].to_numpy(), Answers.of(held_out, packaged.package.classes))
-    ranked = sorted(alone.items(), key=lambda item: item[1], reverse=True)
-    judged = [(name, reached) for name, reached in ranked if name not in sanity.known_before]
+    ranked = sorted(alone, key=lambda item: (item[1].reached, item[1].of_label), reverse=True)
+    judged = [(name, found) for name, found in ranked if name not in sanity.known_before]
     if not judged:
         return None
     name, most = judged[0]
     of_numbers = TASKS[packaged.model.training.task].output == "number"
     limit = sanity.one_feature or (LIMIT_OF_NUMBERS if of_numbers else LIMIT)
-    leaky = [each for each, reached in judged if reached > limit]
-    reason = f"{name} alone goes {most:.3f} of the way from a guess to a perfect score, all features {whole:.3f}, at most {limit:g} alone"
+    leaky = [each for each, found in judged if found.reached > limit]
+    reason = f"{name} alone goes {most.reached:.3f} of the way from a guess to a perfect score, all features {whole:.3f}, at most {limit:g} alone"
     if leaky:
-        reason = (
-            f"{', '.join(leaky)}: {reason} (gates.sanity.one_feature): is it known before the target is? If it is, name it in "
-            "gates.sanity.known_before, else take it out of training"
-        )
-    table = Table(("feature", "alone"), tuple(ranked[:SHOWN]))
-    return Verdict("leakage", not leaky, most, limit, reason, table=table)
+        reason = f"{', '.join(leaky)}: {reason} {ASKS}"
+        return Verdict("leakage", False, most.reached, limit, reason, table=_table(ranked))
+    by_label = [(each, found) for each, found in judged if found.of_label > limit]
+    if not by_label:
+        return Verdict("leakage", True, most.reached, limit, reason, table=_table(ranked))
+    told = "; ".join(f"{each} alone tells {found.label} from all other classes" for each, found in by_label[:SHOWN])
+    worst = max(found.of_label for _, found in by_label)
+    reason = f"{told}: {worst:.3f} of the way to a perfect order, at most {limit:g} {ASKS}"
+    mode: Mode = "warn" if sanity.one_feature is None else "on"
+    return Verdict("leakage", False, worst, limit, reason, mode=mode, table=_table(ranked))
 
 
-def alone_scores(packaged: PackagedModel) -> Iterator[tuple[str, float]]:
+def _table(ranked: Sequence[tuple[str, Alone]]) -> Table:
+    if not any(found.label for _, found in ranked):
+        return Table(("feature", "alone"), tuple((name, found.reached) for name, found in ranked[:SHOWN]))
+    rows = [(name, found.reached, found.label or None, found.of_label) for name, found in ranked[:SHOWN]]
+    return Table(("feature", "alone", "class it tells best", "that class"), tuple(rows))
+
+
+def alone_scores(packaged: PackagedModel) -> Iterator[tuple[str, Alone]]:
     """(a feature, how far it goes alone) of each feature; of the numbers that a time or a text becomes the best one's."""
     model, held_out = packaged.model, packaged.held_out
     rows = held_out.iloc[:: -(-len(held_out) // MOST_ROWS)].reset_index(drop=True)
@@ -66,26 +92,30 @@ def alone_scores(packaged: PackagedModel) -> Iterator[tuple[str, float]]:
             cells = rows[column.name].astype(object).where(rows[column.name].notna(), "")
             yield column.name, _alone(cells, target, weight, learns)
         else:
-            yield (
-                column.name,
-                max((_alone(numbers[name], target, weight, learns) for name in column.matrix), default=np.nan),
-            )
+            yield column.name, _best([_alone(numbers[name], target, weight, learns) for name in column.matrix])
 
 
-def _alone(cells: pd.Series, target: np.ndarray, weight: np.ndarray | None, learns: np.ndarray) -> float:
+def _best(found: Sequence[Alone]) -> Alone:
+    """What the best of the numbers that one column becomes reaches."""
+    reached = max((each.reached for each in found), default=float("nan"))
+    told = max(found, key=lambda each: each.of_label, default=Alone(reached))
+    return Alone(reached, told.label, told.of_label)
+
+
+def _alone(cells: pd.Series, target: np.ndarray, weight: np.ndarray | None, learns: np.ndarray) -> Alone:
     """The skill of this column alone on the rows that it did not learn from; `learns` is a mask of rows."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     of_classes = target.dtype == object
     of_labels = of_classes or bool(np.isin(target, (0, 1)).all())
     if len(set(target[learns].tolist())) < 2:
-        return float("nan")
+        return Alone(float("nan"))
     if cells.dtype == object:
         numbers = _by_category(cells, target, learns, of_classes)
     else:
         numbers = cells.to_numpy("float64")[:, None]
     if not (numbers[learns] != numbers[learns][0]).any():
-        return 0.0
+        return Alone(0.0)
     kind = DecisionTreeClassifier if of_labels else DecisionTreeRegressor
     tree = kind(min_samples_leaf=LEAF_ROWS, max_leaf_nodes=LEAVES, random_state=0)
     # A tree goes by the order alone, and scikit-learn's holds float32.
@@ -97,10 +127,27 @@ def _alone(cells: pd.Series, target: np.ndarray, weight: np.ndarray | None, lear
     else:
         answers = Answers(tree.predict_proba(ordered[~learns])[:, 1] if of_labels else tree.predict(ordered[~learns]))
     scored, counted = target[~learns], None if weight is None else weight[~learns]
+    if of_classes:
+        return Alone(max(0.0, skill(scored, answers, counted)), *_told_apart(scored, answers, counted))
     reached = [0.0, skill(scored, answers, counted)]
     if not of_labels and numbers.shape[1] == 1:
         reached.append(skill(scored, _between(numbers[learns, 0], target[learns], asked[:, 0]), counted))
-    return max(reached)
+    return Alone(max(reached))
+
+
+def _told_apart(target: np.ndarray, answers: Answers, weight: np.ndarray | None) -> tuple[str, float]:
+    """(the class whose probability orders rows best, of the commonest ones; 2 AUC - 1 of it beside all others)."""
+    labels, rows = np.unique(target.astype(str), return_counts=True)
+    common = [str(label) for label, count in zip(labels, rows, strict=True) if count >= FEWEST_OF_CLASS]
+    common = sorted(common, key=lambda label: -int((target == label).sum()))[:MOST_CLASSES]
+    counted = np.ones(len(target)) if weight is None else weight
+    found = [
+        (of_order((target == label).astype("float64"), answers.values[:, place], counted), label)
+        for place, label in enumerate(answers.classes)
+        if label in common
+    ]
+    most, label = max(((reached, label) for reached, label in found if reached == reached), default=(0.0, ""))
+    return label, most
 
 
 def _between(learnt: np.ndarray, target: np.ndarray, asked: np.ndarray) -> Answers:

@@ -74,7 +74,9 @@ class Evidence:
         for name in ("data_version", "code_revision"):
             now, then = getattr(self, name), getattr(approved, name)
             if now != then:
-                lines.append(f"{name.replace('_', ' ')}: is {_short(now)}, but {_short(then)} was approved")
+                # Two that differ behind what a line shows are shown whole.
+                shown = _short if _short(now) != _short(then) else str
+                lines.append(f"{name.replace('_', ' ')}: is {shown(now)}, but {shown(then)} was approved")
         for name, what in (("gate_report", "gates.json"), ("image", "what serves")):
             now, then = getattr(self, name), getattr(approved, name)
             if now != then:

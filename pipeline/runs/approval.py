@@ -22,6 +22,7 @@ from pipeline.rollout.refusals import not_named
 log = logging.getLogger(__name__)
 
 SHARED_NAME = "asked for and approved under one name, because users are not known here"
+UNKNOWN = "users are not known where it was approved, so it may be the person who asked"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def approve(context: Context, run: str, name: str, version: str, person: Person,
         by=person.name,
         through=person.through,
         reason=reason,
-        note=SHARED_NAME if person.name == asked_by else "",
+        note="" if person.known else SHARED_NAME if person.name == asked_by else UNKNOWN,
     )
     entry = context.ledger.append(approved, name, run, "approve")
     _anchor(context, name, version, entry)

@@ -138,6 +138,12 @@ def test_who_asked_may_not_approve_where_users_are_known(version):
     assert version.approve("ann", known=False).event.note == approval.SHARED_NAME
 
 
+@pytest.mark.parametrize(("known", "note"), [(True, ""), (False, approval.UNKNOWN)])
+def test_an_approval_by_a_name_that_several_may_share_says_so(version, known, note):
+    """Another name than that of who asked is no other person where users are not known, and the ledger says it."""
+    assert version.approve("bob", known=known).event.note == note
+
+
 def test_a_rejection_ends_an_approval_and_only_a_new_request_ends_a_rejection(version):
     """After a rejection a deploy is refused and nobody can approve, until somebody asks again."""
     version.approve()

@@ -15,7 +15,7 @@ import yaml
 from harness.ledgers import ledger_of
 from harness.project import CHURN, customers
 from pipeline.errors import DataError
-from pipeline.gates import churn, fairness, leakage, slices, unknown_ranges
+from pipeline.gates import churn, constant_prediction, fairness, leakage, slices, unknown_ranges
 from pipeline.gates.base import LiveFacts, PackagedModel
 from pipeline.gates.group_means import means
 from pipeline.gates.row_groups import groups_of
@@ -224,6 +224,31 @@ def test_a_strong_feature_is_no_leak(task, noise, stops):
     verdict = leaky(task, rows, target)
     assert verdict.stops is stops and verdict.observed > 0.6
     assert verdict.reason.split(":")[0].split(" alone")[0] == "spend"
+
+
+@pytest.mark.parametrize(("stated", "word"), [({}, "warned"), ({"sanity": {"one_feature": 0.97}}, "FAILED")])
+def test_a_feature_that_alone_tells_one_of_several_classes_warns_unless_the_limit_is_stated(stated, word):
+    """A column that knows one class and nothing of the others is named with that class."""
+    rows, random = rows_of(), np.random.default_rng(1)
+    label = np.where(rows["spend"] > 0.5, "closed", random.choice(["a", "b"], len(rows)))
+    rows = rows.assign(left=label.astype(object), prediction=1.0, probabilities=[*np.full((len(rows), 3), 1 / 3)])
+    settings = model("multiclass", "log_loss", **stated)
+    verdict = leakage.verdict(packaged(settings, rows, ("a", "b", "closed")))
+    assert verdict.word == word and "spend alone tells closed from all other classes: 0.99" in verdict.reason
+    known = {"sanity": stated.get("sanity", {}) | {"known_before": ["spend"]}}
+    assert (
+        leakage.verdict(packaged(model("multiclass", "log_loss", **known), rows, ("a", "b", "closed"))).word == "passed"
+    )
+
+
+def test_a_class_whose_probability_never_moves_is_named():
+    """Of several classes one that has the same probability in all rows warns, while the others tell rows apart."""
+    rows, half = rows_of(), np.random.default_rng(1).random(2000) / 2
+    for constant, word in ((np.full(2000, 0.1), "warned"), (half * 0.2, "passed")):
+        answered = np.column_stack([half, 1 - constant - half, constant])
+        given = rows.assign(left="a", prediction=1.0, probabilities=[*answered])
+        verdict = constant_prediction.verdict(packaged(model("multiclass", "log_loss"), given, ("a", "b", "c")))
+        assert verdict.word == word and ("the same probability of c;" in verdict.reason) is (word == "warned")
 
 
 def test_a_feature_that_is_known_before_may_tell_all():

@@ -7,6 +7,8 @@ from typing import Any
 
 from pipeline.gates import report
 from pipeline.gates.base import Verdict
+from pipeline.ledger.events import Event
+from pipeline.ledger.store import Entry
 from pipeline.registry.card_records import INTERVALS, SHAP
 from pipeline.runs.explanation_picture import picture
 from pipeline.runs.model_card.content import CardTable, Section, said, within
@@ -104,10 +106,15 @@ def _observed(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) else said(value)
 
 
+def _sentence(entry: Entry[Event]) -> str:
+    note = getattr(entry.event, "note", "")
+    return (entry.event.sentence() or said(dict(entry.body))) + (f"; {note}" if note else "")
+
+
 def approvals(known: Known) -> Section:
     """What people said of the version, by the events that name it."""
     rows = [
-        [entry.at, entry.kind.replace("_", " "), entry.event.sentence() or said(dict(entry.body))]
+        [entry.at, entry.kind.replace("_", " "), _sentence(entry)]
         for entry in known.events
         if entry.kind in APPROVALS and str(entry.body.get("version", "")) == known.version
     ]
