@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.profiles.layout import Layout
     from pipeline.monitoring.profiles.profile import Profile
 
-# A group is what one task counts; of more than MOST_GROUPS each has more rows.
+# A group is what one task counts; of more rows than MOST_GROUPS such groups have, each has more.
 MOST_GROUPS = 16
 GROUP_ROWS = 1_000_000
 # So many rows, or one partition, are in memory at once: the same worker may be training.
@@ -59,8 +59,8 @@ class Landed:
         hashes = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", ())}
         files = dvc_graph.Artifacts(Path(), model)
         paths = (files.snapshot, files.counts, files.quarantine, files.edges, files.validation)
-        found = [hashes.get(path.as_posix()) for path in paths]
-        return cls(*found) if all(found) else None  # type: ignore[arg-type]
+        found = [hashes.get(path.as_posix(), "") for path in paths]
+        return cls(*found) if all(found) else None
 
     def counted(self, context: Context, model: str) -> list[Entry[LandedProfiled]]:
         """What was counted of exactly this, the newest first, in any run of the model. No partition is in two."""
@@ -223,16 +223,16 @@ def _bring(context: Context, opened: workspace.Workspace) -> None:
     if landed is None:
         return
     partitions = 0
-    try:
-        with dvc_remote.cached_files(opened.folder) as cached:
-            for entry in landed.counted(context, opened.model):
+    with dvc_remote.cached_files(opened.folder) as cached:
+        for entry in landed.counted(context, opened.model):
+            told = entry.event
+            try:
                 opened.files.counted.mkdir(exist_ok=True)
-                shutil.copy(_whole(cached, entry.event.profiles), opened.files.counted / entry.event.profiles)
-                partitions += len(entry.event.partitions)
-    except (PerennialError, OSError) as error:
-        log.warning(
-            "%s: profiles of landed partitions cannot be read, and the stage counts them: %s", opened.model, error
-        )
+                shutil.copy(_whole(cached, told.profiles), opened.files.counted / told.profiles)
+                partitions += len(told.partitions)
+            except (PerennialError, OSError) as error:
+                line = "%s: the stage counts %d landed partitions, whose profiles cannot be read: %s"
+                log.warning(line, opened.model, len(told.partitions), error)
     if partitions:
         log.info("%s: other workers have counted %d landed partitions", opened.model, partitions)
 
