@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from pipeline.ledger.events import RunOpened, StageKept
 from pipeline.ledger.landed_events import LandedProfiled
 from pipeline.ledger.store import Entry
 from pipeline.runs import workspace_transfer
+from pipeline.serving.schema.columns import FILE
 from pipeline.settings import models, yaml_file
 from pipeline.workspaces import dvc_graph, dvc_remote, own_block, whole_files, workspace
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.profiles.layout import Layout
     from pipeline.monitoring.profiles.profile import Profile
 
-# A group is what one task counts; of more than MOST_GROUPS each has more rows.
+# A group is what one task counts; of more rows than MOST_GROUPS such groups have, each has more.
 MOST_GROUPS = 16
 GROUP_ROWS = 1_000_000
 # So many rows, or one partition, are in memory at once: the same worker may be training.
@@ -57,8 +59,8 @@ class Landed:
         hashes = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", ())}
         files = dvc_graph.Artifacts(Path(), model)
         paths = (files.snapshot, files.counts, files.quarantine, files.edges, files.validation)
-        found = [hashes.get(path.as_posix()) for path in paths]
-        return cls(*found) if all(found) else None  # type: ignore[arg-type]
+        found = [hashes.get(path.as_posix(), "") for path in paths]
+        return cls(*found) if all(found) else None
 
     def counted(self, context: Context, model: str) -> list[Entry[LandedProfiled]]:
         """What was counted of exactly this, the newest first, in any run of the model. No partition is in two."""
@@ -126,6 +128,9 @@ def profile_group(context: Context, run: str, folder: str, group: Mapping[str, A
     with tempfile.TemporaryDirectory(prefix="perennial-landed-") as kept:
         with dvc_remote.cached_files(context.project) as cached:
             hashes = dvc_remote.listings(context.project, [landed.snapshot])[landed.snapshot] or {}
+            # All at once: each question to a remote waits for its network.
+            own = (landed.counts, landed.quarantine, landed.edges, landed.validation)
+            dvc_remote.bring(context.project, [*own, *(hashes[name] for name in (FILE, *names) if name in hashes)])
             layout, days = _counted(context, opening, landed, hashes, names, cached)
         from pipeline.monitoring.profiles import counted_before
 
@@ -161,7 +166,6 @@ def _counted(
     from pipeline.monitoring.profiles import counted_before
     from pipeline.monitoring.profiles.layout import Layout
     from pipeline.serving.schema import Schema
-    from pipeline.serving.schema.columns import FILE
     from pipeline.training import frames
 
     settings = _settings(context, opening, _whole(cached, landed.counts))
@@ -169,8 +173,14 @@ def _counted(
     schema = Schema.from_json(dvc_graph.read_json(_whole(cached, hashes[FILE])))
     broken = contract.broken_numbers(_whole(cached, landed.quarantine))
     days: dict[date, Profile] = {}
-    for files, numbers in blocks(names, _rows_of_partitions(_whole(cached, landed.validation)), broken):
+    landed_rows = _rows_of_partitions(_whole(cached, landed.validation))
+    for files, numbers in blocks(names, landed_rows, broken):
         rows = contract.kept_of([_whole(cached, hashes[name]) for name in files], schema, numbers)
+        # By their numbers the rows of the quarantine are left out.
+        if len(rows) + len(numbers) != sum(landed_rows[name] for name in files):
+            raise DataError(
+                f"partition {files[0]}", "has other rows than the run's validation.json", "the stage counts it"
+            )
         taught = frames.taught(rows, settings)
         if len(taught):
             days = counted_before.added(days, drift_reference.days_counted(taught, settings, schema.doubles, layout))
@@ -193,31 +203,38 @@ def blocks(names: Sequence[str], rows: Mapping[str, int], broken: Any) -> Iterat
         yield block, np.concatenate(numbers)
 
 
-def bring(context: Context, opened: workspace.Workspace) -> None:
-    """Lays the profiles that workers counted of exactly the workspace's data beside it, for the stage that takes them; whatever hinders is
-    said, and then the stage counts itself."""
-    forget(opened)
+@contextmanager
+def at_hand(context: Context, opened: workspace.Workspace, stage: str) -> Iterator[None]:
+    """While a stage runs that writes the reference, on a server, the profiles that workers counted of exactly its data lie in the workspace."""
+    if not context.server_mode or opened.files.reference not in dvc_graph.outs(opened.folder, stage, opened.model):
+        yield
+        return
+    shutil.rmtree(opened.files.counted, ignore_errors=True)
+    _bring(context, opened)
+    try:
+        yield
+    finally:
+        shutil.rmtree(opened.files.counted, ignore_errors=True)
+
+
+def _bring(context: Context, opened: workspace.Workspace) -> None:
+    """Whatever hinders is said, and then the stage counts itself."""
     landed = Landed.of_lock(yaml_file.parse((opened.folder / workspace_transfer.LOCK).read_text("utf-8")), opened.model)
     if landed is None:
         return
     partitions = 0
-    try:
-        with dvc_remote.cached_files(opened.folder) as cached:
-            for entry in landed.counted(context, opened.model):
+    with dvc_remote.cached_files(opened.folder) as cached:
+        for entry in landed.counted(context, opened.model):
+            told = entry.event
+            try:
                 opened.files.counted.mkdir(exist_ok=True)
-                shutil.copy(_whole(cached, entry.event.profiles), opened.files.counted / entry.event.profiles)
-                partitions += len(entry.event.partitions)
-    except (PerennialError, OSError) as error:
-        log.warning(
-            "%s: profiles of landed partitions cannot be read, and the stage counts them: %s", opened.model, error
-        )
+                shutil.copy(_whole(cached, told.profiles), opened.files.counted / told.profiles)
+                partitions += len(told.partitions)
+            except (PerennialError, OSError) as error:
+                line = "%s: the stage counts %d landed partitions, whose profiles cannot be read: %s"
+                log.warning(line, opened.model, len(told.partitions), error)
     if partitions:
         log.info("%s: other workers have counted %d landed partitions", opened.model, partitions)
-
-
-def forget(opened: workspace.Workspace) -> None:
-    """Removes what `bring` laid there."""
-    shutil.rmtree(opened.files.counted, ignore_errors=True)
 
 
 def _landed(context: Context, folder: str) -> tuple[Entry[RunOpened], Landed | None]:

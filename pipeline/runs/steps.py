@@ -59,14 +59,8 @@ def run_stage(context: Context, folder: str, stage: str, backfill: bool = False)
     Raises GateError after the stage that validates the data when the data fails a gate.
     """
     opened = workspace_transfer.current_workspace(context, folder)
-    takes_profiles = context.server_mode and opened.files.reference in dvc_graph.outs(
-        opened.folder, stage, opened.model
-    )
-    if takes_profiles:
-        landed_profiles.bring(context, opened)
-    workspace.run_stage(opened, stage)
-    if takes_profiles:
-        landed_profiles.forget(opened)
+    with landed_profiles.at_hand(context, opened, stage):
+        workspace.run_stage(opened, stage)
     if stage == next(iter(dvc_graph.order(opened.folder))):
         _push_data(context, opened, stage)
     if context.server_mode:

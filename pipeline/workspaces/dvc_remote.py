@@ -118,6 +118,14 @@ def listings(folder: Path, data_versions: Iterable[str]) -> dict[str, dict[str, 
         return {version: _listed(repo, version) for version in data_versions}
 
 
+def bring(folder: Path, hashes: Iterable[str]) -> None:
+    """Copies to the cache what it lacks of `hashes` and the remote has. Raises RemoteError."""
+    with _repository(folder) as repo:
+        there = set(repo.cache.local.oids_exist(wanted := sorted({*hashes})))
+        if lacking := [md5 for md5 in wanted if md5 not in there]:
+            _transferred(repo, "pull", lacking)
+
+
 @contextmanager
 def cached_files(folder: Path) -> Iterator[Callable[[str], Path | None]]:
     """A function from a file's md5 to its path in the cache. It fetches a file that only the remote has, and returns None when

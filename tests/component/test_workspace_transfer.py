@@ -72,7 +72,7 @@ def test_every_step_may_be_taken_by_another_worker(workers):
     assert opened.reason == "a test" and opened.as_of == AS_OF.isoformat()
 
 
-def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch, capfd):
+def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch, capfd, tmp_path):
     """A run that changes workers, which count what has landed beside the training, makes the same model and reference as one that does not."""
     made = []
     monkeypatch.setattr(landed_profiles, "GROUP_ROWS", 600)
@@ -83,7 +83,7 @@ def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch, capfd):
         folder = steps.open_run(workers("a"), run, "churn", AS_OF, "a test")
         for name, stage in zip(names, dvc_graph.order(workers("a").project), strict=True):
             if stage == "train":
-                days = count_what_has_landed(workers, run, folder, monkeypatch)
+                days = count_what_has_landed(workers, run, folder, monkeypatch, tmp_path)
             steps.run_stage(workers(name), folder, stage)
         opened = workspace_transfer.current_workspace(workers("a"), folder)
         reference = opened.outs("evaluate")["artifacts/churn/reference.parquet"]
@@ -101,9 +101,9 @@ def less_rows_are_mapped(project):
     subprocess.run(commit, check=True, env=os.environ | when)
 
 
-def count_what_has_landed(workers, run, folder, monkeypatch):
-    """As the tasks beside the training do: one group on each worker, one of which is tried again, and one whose worker dies. How many days were
-    counted."""
+def count_what_has_landed(workers, run, folder, monkeypatch, tmp_path):
+    """As the tasks beside the training do: one group on each worker, one of which is tried again and whose profiles are lost later, and one whose worker
+    dies. How many days are counted."""
     groups = landed_profiles.groups(workers("b"), folder)
     if run == "run/1":
         assert groups == []
@@ -121,7 +121,11 @@ def count_what_has_landed(workers, run, folder, monkeypatch):
             landed_profiles.profile_group(workers("a"), run, folder, second)
     # An earlier version's profiles of the same data, in the same edges, are not counted again.
     assert [group["partitions"] for group in landed_profiles.groups(workers("a"), folder)] == [second["partitions"]]
-    return sum(each["partitions"] for each in counted)
+    for lost in tmp_path.rglob(counted[1]["profiles"][2:]):
+        lost.unlink()
+    left = [group["partitions"] for group in landed_profiles.groups(workers("a"), folder)]
+    assert left == [second["partitions"], third["partitions"]]
+    return counted[0]["partitions"]
 
 
 def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
