@@ -31,6 +31,7 @@ def backtest(found: Backtest) -> str:
         f"a retrain costs {of.retrain:,.2f} {of.currency}: "
         + ", ".join(f"{name} {f.value:,.2f} ({f.known})" for name, f in parts.items()),
         *(f"{name}: {f.value:,.4g} ({f.known}: {f.how})" for name, f in figures.items()),
+        *_goes_back(found),
         *(f"no version as of {day}: {why}" for day, why in found.matrix.untrained.items()),
         *(f"the window of {day} has no labelled rows" for day in found.matrix.left_out),
     ]
@@ -38,6 +39,14 @@ def backtest(found: Backtest) -> str:
     if found.windows is not None:
         said.append(f"recommended: {found.windows.recommendation}")
     return "\n".join([rows.text(WIDTH), *_windows(found), *notes, *said])
+
+
+def _goes_back(found: Backtest) -> list[str]:
+    """That a policy takes older versions again, which the oracle does not."""
+    back = [f"{line['policy']} {line['went_back']} times" for line in found.lines if line["went_back"]]
+    if not back:
+        return []
+    return [f"goes back to a past version: {', '.join(back)}; the oracle never does, so such a policy can cost less"]
 
 
 def _windows(found: Backtest) -> list[str]:
