@@ -36,6 +36,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.ledger.times import ms_of
+from pipeline.ledger.usage_events import BytesMoved
 from pipeline.ledger.used_parts import STORED, USED, stored, used
 from pipeline.ledger.value_parts import LOOKS, MOVED, WINDOWS, looks, moved, windows
 
@@ -105,12 +106,16 @@ def slots(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
 def moved_bytes(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, at, run, bytes moved, how many more or fewer the DVC remote has since], where there are some."""
     rows = []
-    for entry in entries_between(ledger, after, upto, model, DataLanded, StageKept, VersionRegistered, Pruned):
+    for entry in entries_between(
+        ledger, after, upto, model, DataLanded, StageKept, VersionRegistered, BytesMoved, Pruned
+    ):
         pushed, logged, gone = (
             float(entry.body.get(name) or 0) for name in ("pushed_bytes", "logged_bytes", "remote_bytes")
         )
-        if pushed or logged or gone:
-            rows.append([entry.model, entry.at, entry.run, pushed + logged, pushed - gone])
+        # Of a prune its `bytes` are what is gone.
+        moved = float(entry.body["bytes"]) if entry.kind == BytesMoved.KIND else pushed + logged
+        if moved or gone:
+            rows.append([entry.model, entry.at, entry.run, moved, pushed - gone])
     return rows
 
 

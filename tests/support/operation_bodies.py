@@ -19,6 +19,7 @@ OPERATION_BODIES = [
             **{"covered_s": 43_000.5, "busy_s": 512.25, "second": True},
         },
     ),
+    ("bytes_moved", {"what": "model card", "bytes": 40_000}),
     ("bytes_stored", {"places": {"packages": 4096, "the ledger": 123}}),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),
 ]
