@@ -42,7 +42,7 @@ OF_RUNS = (STEPS, FAILED, ENERGY)
 EARLIER, NO_RUN = "earlier runs", "no run"
 # What no look can find.
 ELSEWHERE = "what lies on other machines' disks, as on a server Airflow's database and the task logs of workers"
-MOVED = "bytes moved in other ways than to the DVC remote and with a version to MLflow: what is fetched from there, model cards, images, answers"
+MOVED = "bytes moved in other ways than to and from the DVC remote and to MLflow with a version: packages fetched from MLflow, images, answers"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.ledger.times import ms_of
+from pipeline.ledger.usage_events import BytesMoved
 from pipeline.ledger.used_parts import STORED, USED, stored, used
 from pipeline.ledger.value_parts import LOOKS, MOVED, WINDOWS, looks, moved, windows
 
@@ -104,7 +105,7 @@ def slots(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
 
 
 # What brings bytes to the DVC remote or to MLflow, or takes them away.
-MOVERS = (DataLanded, StageKept, LandedProfiled, VersionRegistered, Pruned)
+MOVERS = (DataLanded, StageKept, LandedProfiled, VersionRegistered, BytesMoved, Pruned)
 
 
 def moved_bytes(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
@@ -114,8 +115,10 @@ def moved_bytes(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
         pushed, logged, gone = (
             float(entry.body.get(name) or 0) for name in ("pushed_bytes", "logged_bytes", "remote_bytes")
         )
-        if pushed or logged or gone:
-            rows.append([entry.model, entry.at, entry.run, pushed + logged, pushed - gone])
+        # Of a prune its `bytes` are what is gone.
+        moved = float(entry.body["bytes"]) if entry.kind == BytesMoved.KIND else pushed + logged
+        if moved or gone:
+            rows.append([entry.model, entry.at, entry.run, moved, pushed - gone])
     return rows
 
 

@@ -25,3 +25,10 @@ class BytesStored(Event, kind="bytes_stored"):
     have together is in it. A place that it does not name has none."""
 
     places: Mapping[str, int]
+
+
+class BytesMoved(Event, kind="bytes_moved"):
+    """Bytes that went to or came from a store beside those of `data_landed`, `stage_kept` and `version_registered`, and `what` they were."""
+
+    what: str
+    bytes: int

@@ -20,7 +20,7 @@ from pipeline.html.templates import rendered
 from pipeline.ledger.events import DataLanded, StageKept, StepEnded, VersionRegistered
 from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.rollout_events import SlotStarted
-from pipeline.ledger.usage_events import BytesStored
+from pipeline.ledger.usage_events import BytesMoved, BytesStored
 from pipeline.pages import charts
 from pipeline.pages.downloads import Table
 from pipeline.pages.kept_settings import with_kept_settings
@@ -36,7 +36,7 @@ MADE_OF: Mapping[str, str] = {
     **dict.fromkeys(UNITS, StepEnded.KIND),
     "storage": ",".join((DataLanded.KIND, StageKept.KIND, Pruned.KIND)),
     "other storage": BytesStored.KIND,
-    "transfer": ",".join((DataLanded.KIND, StageKept.KIND, VersionRegistered.KIND)),
+    "transfer": ",".join((DataLanded.KIND, StageKept.KIND, VersionRegistered.KIND, BytesMoved.KIND)),
     "live slot": SlotStarted.KIND,
     "second slot": SlotStarted.KIND,
     "people": ",".join(MINUTES),

@@ -97,8 +97,11 @@ def shap_of_run(registry: Registry, name: str, run: str) -> dict[str, Any]:
     return {}
 
 
-def keep(registry: Registry, name: str, version: str, texts: Mapping[str, str]) -> None:
-    """Puts the texts among the version's artifacts, by their path there; an earlier one is replaced. Raises RegistryError."""
+def keep(registry: Registry, name: str, version: str, texts: Mapping[str, str]) -> int:
+    """Puts the texts among the version's artifacts, by their path there, and returns their bytes; an earlier one is replaced.
+
+    Raises RegistryError.
+    """
     from mlflow.exceptions import MlflowException
 
     client = registry.client()
@@ -108,6 +111,7 @@ def keep(registry: Registry, name: str, version: str, texts: Mapping[str, str]) 
             client.log_text(run, text, path)
     except (MlflowException, OSError) as error:
         raise refused(registry.uri, error) from error
+    return sum(len(text.encode()) for text in texts.values())
 
 
 def newest(registry: Registry, name: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.context import Context
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.timeline import LiveVersion
+from pipeline.ledger.usage_events import BytesMoved
 from pipeline.serving.schema import Schema
 from pipeline.serving.schema.blocks import number_matrix
 from pipeline.settings.models import time_of
@@ -69,8 +70,11 @@ def write(context: Context, name: str, live: LiveVersion, look: Shown) -> Path |
     text = drift_page(look.drift, look.sides, look.said, looks, theirs, beside, serving, look.data)
     page.write_text(text, encoding="utf-8")
     if context.server_mode:
-        for written in (page, *([file] if beside else [])):
+        pages = (page, *([file] if beside else []))
+        for written in pages:
             record.log_report(context.registry, name, live.version, written)
+        moved = sum(written.stat().st_size for written in pages)
+        context.ledger.append(BytesMoved(what="pages of a look", bytes=moved), name)
     return page
 
 

@@ -22,6 +22,7 @@ import yaml
 
 from pipeline.context import Context
 from pipeline.errors import StageError
+from pipeline.ledger.usage_events import BytesMoved
 from pipeline.registry.records import Records
 from pipeline.workspaces import dvc_config, dvc_graph, dvc_remote, whole_files, workspace
 
@@ -88,7 +89,7 @@ def rebuild(context: Context, model: str, version: str) -> RebuildResult:
     try:
         _log_step(model, version, f"check out {records.run['code_revision'][:12]}")
         opened = _open_workspace(context, records, aside)
-        compared = _rebuilt_outs(opened, records, version)
+        compared = _rebuilt_outs(context, opened, records, version)
         manifest = dvc_graph.read_json(opened.files.package / "manifest.json")
         compared.append(Compared("model digest (sha256)", records.model_digest, manifest["model_digest"]))
         metrics = dvc_graph.read_json(opened.files.metrics)["metrics"]
@@ -107,13 +108,14 @@ def rebuild(context: Context, model: str, version: str) -> RebuildResult:
     )
 
 
-def _rebuilt_outs(opened: workspace.Workspace, records: Records, version: str) -> list[Compared]:
+def _rebuilt_outs(context: Context, opened: workspace.Workspace, records: Records, version: str) -> list[Compared]:
     """Fetches the snapshot, runs the other stages, and compares the outs of each."""
     model = opened.model
     first, *rest = dvc_graph.order(opened.folder)
     snapshot = workspace.locked_outs(records.lock, first, model)
     _log_step(model, version, f"fetch {snapshot[f'artifacts/{model}/snapshot']}")
-    dvc_remote.fetch(opened.folder, snapshot)
+    if fetched := dvc_remote.fetch(opened.folder, snapshot):
+        context.ledger.append(BytesMoved(what="fetched by a rebuild", bytes=fetched), model)
     if found := records.evaluation.get("search"):
         # A clock ended the search of the run; the rebuild ends where it did.
         opened.files.recorded_search.write_text(json.dumps(found), encoding="utf-8")

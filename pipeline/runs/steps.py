@@ -222,7 +222,7 @@ def archive(context: Context, folder: str, mlflow_run: str) -> str:
 def _with_card(context: Context, opened: workspace.Workspace, version: str) -> str:
     from pipeline.runs.model_card import keep
 
-    keep.keep(context, opened.model, version, _settings(context, opened), opened.files)
+    keep.keep(context, opened.model, version, _settings(context, opened), opened.files, opened.run)
     return version
 
 

@@ -13,6 +13,7 @@ from pipeline.context import Context
 from pipeline.errors import DataError, StageError
 from pipeline.ledger.events import RunOpened, RunSettled, StageKept, StepStarted
 from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.usage_events import BytesMoved
 from pipeline.settings import yaml_file
 from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 
@@ -42,8 +43,9 @@ def current_workspace(context: Context, folder: str) -> workspace.Workspace:
         _make(context, run_opened)
     opened = workspace.read(Path(folder))
     transferred = context.ledger.events(StageKept, run=opened.run, after=run_opened.seq)
-    if transferred and _differs(opened, transferred[-1].event.lock):
-        _fetch(opened, transferred[-1].event.lock)
+    differs = bool(transferred) and _differs(opened, transferred[-1].event.lock)
+    if differs and (fetched := _fetch(opened, transferred[-1].event.lock)):
+        context.ledger.append(BytesMoved(what="fetched by a worker", bytes=fetched), opened.model, opened.run)
     return opened
 
 
@@ -94,15 +96,16 @@ def _differs(opened: workspace.Workspace, lock: str) -> bool:
     return not path.is_file() or path.read_text(encoding="utf-8") != lock
 
 
-def _fetch(opened: workspace.Workspace, lock: str) -> None:
-    """Fetches the outs of the stages in `lock`. The lock is written last, so that a fetch that was cut off is repeated."""
+def _fetch(opened: workspace.Workspace, lock: str) -> int:
+    """Fetches the outs of the stages in `lock`, and returns the bytes that came. The lock is written last, so that a fetch that was cut off is repeated."""
     locked: dict[str, Any] = yaml_file.parse(lock)
     outs: dict[str, str] = {}
     for stage in dvc_graph.order(opened.folder):
         if f"{stage}@{opened.model}" in locked["stages"]:
             outs |= workspace.locked_outs(locked, stage, opened.model)
     opened.files.folder.mkdir(parents=True, exist_ok=True)
-    dvc_remote.fetch(opened.folder, outs)
+    fetched = dvc_remote.fetch(opened.folder, outs)
     aside = opened.folder / f"{LOCK}.part"
     aside.write_text(lock, encoding="utf-8")
     aside.replace(opened.folder / LOCK)
+    return fetched

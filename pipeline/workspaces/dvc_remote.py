@@ -67,9 +67,11 @@ def keep(folder: Path, file: Path) -> tuple[str, int]:
     return md5, pushed.size
 
 
-def fetch(folder: Path, outs: dict[str, str]) -> None:
-    """Copies `outs` (path to hash) from the remote into the cache, and links them into the folder. Raises DataError when a
-    file is missing."""
+def fetch(folder: Path, outs: dict[str, str]) -> int:
+    """Copies `outs` (path to hash) from the remote into the cache, and links them into the folder; returns the bytes that were copied.
+
+    Raises DataError when a file is missing.
+    """
     from dvc_data.hashfile.checkout import checkout
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
@@ -79,10 +81,11 @@ def fetch(folder: Path, outs: dict[str, str]) -> None:
         url, cache = _url(repo), repo.cache.local
         if url is None:
             raise DataError("DVC remote", "the project has none", "add one with `dvc remote add -d store URL`")
-        _, failed = _transferred(repo, "pull", outs.values())
+        moved, failed = _transferred(repo, "pull", outs.values())
         needed = set(_with_their_files(repo, outs.values()))
         if flipped := whole_files.broken(repo, needed):
-            _, failed = _transferred(repo, "pull", flipped)
+            again, failed = _transferred(repo, "pull", flipped)
+            moved |= again
             if other := whole_files.broken(repo, flipped):
                 raise DataError(
                     f"remote {url}",
@@ -100,6 +103,7 @@ def fetch(folder: Path, outs: dict[str, str]) -> None:
             hash_info = HashInfo("md5", md5)
             target = Tree.load(cache, hash_info) if hash_info.isdir else cache.get(md5)
             checkout(str(folder / path), localfs, target, cache, force=True, state=repo.state)
+        return sum(os.stat(cache.oid_to_path(pulled.value)).st_size for pulled in moved)
 
 
 def partitions(folder: Path, data_version: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from harness.project import change_params
 from pipeline.context import Context
 from pipeline.errors import StageError
 from pipeline.ledger.events import RunSettled, StageKept, VersionRegistered
+from pipeline.ledger.usage_events import BytesMoved
 from pipeline.runs import landed_profiles, steps, workspace_transfer
 from pipeline.workspaces import dvc_graph, workspace
 
@@ -70,6 +71,9 @@ def test_every_step_may_be_taken_by_another_worker(workers):
     (registered,) = context.ledger.events(VersionRegistered)
     assert (registered.body["version"], registered.body["data_version"]) == (version, opened.data_version())
     assert opened.reason == "a test" and opened.as_of == AS_OF.isoformat()
+    moved = {entry.event.what: entry for entry in context.ledger.events(BytesMoved)}
+    fetched, card = moved["fetched by a worker"], moved["model card"]
+    assert fetched.run == card.run == "run/1" and fetched.event.bytes > 1_000 and card.event.bytes > 10_000
 
 
 def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch, capfd, tmp_path):

@@ -26,6 +26,7 @@ OPERATION_BODIES = [
             **{"partitions": ["2024-01-01.parquet", "2024-01-02.parquet"], "rows": 120, "pushed_bytes": 90},
         },
     ),
+    ("bytes_moved", {"what": "model card", "bytes": 40_000}),
     ("bytes_stored", {"places": {"packages": 4096, "the ledger": 123}}),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),
 ]

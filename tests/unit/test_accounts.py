@@ -11,6 +11,7 @@ from pipeline.ledger import energy
 from pipeline.ledger.energy import EnergyReading
 from pipeline.ledger.events import StepEnded, VersionRegistered
 from pipeline.ledger.store import Ledger
+from pipeline.ledger.usage_events import BytesMoved
 from pipeline.settings.accounts import Prices
 from tests.support.accounts import BY_HAND, PRICES, TERMS, UNTIL, worked_by_hand
 
@@ -78,6 +79,16 @@ def test_a_step_that_is_done_again_costs_nobody_further_minutes(ledger):
     assert "people" not in statement(ledger, TERMS, until=UNTIL, run="r1", month="2026-02").by_part()
     ledger.append(VersionRegistered(version="3", **of), "m", "r1", at="2026-02-05T00:00:00.000Z")
     assert cents(total(statement(ledger, TERMS, until=UNTIL).by_part()["people"])) == BY_HAND["people"] + 1_000
+
+
+def test_what_is_moved_besides_costs_its_transfer_and_is_not_stored(ledger):
+    """A card that MLflow gets and data that a worker fetches are transfer of their run, and lie in the DVC remote no longer."""
+    before = statement(worked_by_hand(ledger), TERMS, until=UNTIL)
+    ledger.append(BytesMoved(what="model card", bytes=10**9), "m", "r1", at="2026-02-05T00:00:00.000Z")
+    parts = statement(ledger, TERMS, until=UNTIL).by_part()
+    assert cents(total(parts["transfer"])) == BY_HAND["transfer"] + 50
+    assert parts["storage"] == before.by_part()["storage"]
+    assert cents(total(statement(ledger, TERMS, until=UNTIL, run="r1").by_part()["transfer"])) == 150
 
 
 def test_what_nobody_states_is_a_guess(ledger):

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline.context import Context
 from pipeline.errors import PerennialError
+from pipeline.ledger.usage_events import BytesMoved
 from pipeline.monitoring import quality_interval
 from pipeline.registry import card_records
 from pipeline.registry.card_records import CARD, CARD_PAGE, INTERVALS, SHAP, SHAP_PICTURE
@@ -29,7 +30,7 @@ from pipeline.workspaces.dvc_graph import Artifacts
 log = logging.getLogger(__name__)
 
 
-def keep(context: Context, name: str, version: str, model: Model, files: Artifacts) -> None:
+def keep(context: Context, name: str, version: str, model: Model, files: Artifacts, run: str = "") -> None:
     """Of the version that the run with these files has registered. A run that is done again changes nothing of an earlier version."""
     texts: Mapping[str, str] = {}
     try:
@@ -43,16 +44,16 @@ def keep(context: Context, name: str, version: str, model: Model, files: Artifac
         # The estimator and its runtime may be anybody's: whatever fails there is no reason to lose the run.
         log.warning("version %s of %s gets no intervals: %s: %s", version, name, type(error).__name__, error)
     try:
-        card_records.keep(context.registry, name, version, texts)
-        keep_card(context, name, version)
+        moved = card_records.keep(context.registry, name, version, texts) + keep_card(context, name, version)
+        context.ledger.append(BytesMoved(what="model card", bytes=moved), name, run)
     except PerennialError as error:
         log.warning("the card of version %s is not in MLflow: %s", version, error)
 
 
-def keep_card(context: Context, name: str, version: str) -> None:
-    """Puts the card, as it is now, among the version's artifacts. Raises RegistryError."""
+def keep_card(context: Context, name: str, version: str) -> int:
+    """Puts the card, as it is now, among the version's artifacts, and returns its bytes. Raises RegistryError."""
     made = card(context, name, version)
-    card_records.keep(context.registry, name, version, {CARD: markdown(made), CARD_PAGE: html(made)})
+    return card_records.keep(context.registry, name, version, {CARD: markdown(made), CARD_PAGE: html(made)})
 
 
 def explained(name: str, model: Model, files: Artifacts) -> Mapping[str, str]:
