@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.data import s3, unread
+from pipeline.data import s3, statements, unread
 from pipeline.data import source as rows_of_source
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.sql import connect, quoted
@@ -58,17 +58,22 @@ def scoring_rows(
     relation, bound, subject, without_time = "rows", {}, f"{name} source", 0
     try:
         if query is not None:
-            relation, subject = f"({query.strip().rstrip(';')}\n)", f"models.{name}.{KEY}"
-            # DuckDB refuses a parameter that the query does not use.
-            bound = {mark[1:]: time for mark, time in zip(BOUNDS, (start, end), strict=True) if mark in query}
+            subject = f"models.{name}.{KEY}"
         else:
             rows_of_source.load(connection, model.source, model.training, start, end, name)
             without_time = rows_of_source.keep_window(connection, model.source, start, end)
             wanted = replace(wanted, optional=[*wanted.optional, unread.COLUMN])
-        with rows_of_source.readable(subject), rows_of_source.in_zone(connection, model.source.timezone):
+        with (
+            rows_of_source.readable(subject, model.source.event_time),
+            rows_of_source.in_zone(connection, model.source.timezone),
+        ):
             if query is not None:
                 s3.let_read(connection, query)
+                query = statements.prepared(connection, query, subject, root)
                 refuse_sampled_types(connection, query, name, KEY)
+                relation = f"({query}\n)"
+                # DuckDB refuses a parameter that the query does not use.
+                bound = {mark[1:]: time for mark, time in zip(BOUNDS, (start, end), strict=True) if mark in query}
             described = connection.execute(f"DESCRIBE SELECT * FROM {relation}", bound).fetchall()
             picked = _picked(subject, [str(row[0]) for row in described], wanted)
             # Named as the model does: to DuckDB Spend and spend are one column.

@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data import feature_times, file_source, labels, reserved_words, s3, source_times, unread
+from pipeline.data import feature_times, file_source, labels, reserved_words, s3, source_times, statements, unread
 from pipeline.data.hook_frame import write_rows
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.sql import column_types, quoted
@@ -49,8 +49,8 @@ def load(
     with readable(f"{subject} source", source.event_time), in_zone(connection, source.timezone):
         if source.query is not None:
             s3.let_read(connection, source.query)
-            refuse_sampled_types(connection, source.query, subject)
-            query = source.query.strip().rstrip(";")
+            query = statements.prepared(connection, source.query, f"models.{subject}.source.query", Path(folder))
+            refuse_sampled_types(connection, query, subject)
             bound = {"start": start, "end": end}
             connection.execute(f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM ({query}\n)", bound)
         elif source.files is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def _calendar(
         parts[name].append("age")
         drift = "; drift leaves it out, because it goes on with it" if goes_on else ""
         why = f"it lies before {roles.time.name} in all but {SLIPS:.1%} of the rows: the days between are a feature{drift}"
-        said.append(Assumption("age", name, why, f"--leave-out {name}"))
+        said.append(Assumption("age", name, why, f"--leave-out {quote(name)}"))
     first, *others = parts.values()
     return first if all(other == first for other in others) else parts
 
@@ -133,7 +134,8 @@ def _contract(
 def _source(request: Request, origin: Origin, roles: Roles, windows: Windows) -> dict[str, Any]:
     source: dict[str, Any] = {}
     if origin.query is not None:
-        source["query"] = f"SELECT * FROM (\n{origin.query}\n) WHERE {_in_window(roles)}"
+        before = f"{origin.before};\n" if origin.before else ""
+        source["query"] = f"{before}SELECT * FROM (\n{origin.query}\n) WHERE {_in_window(roles)}"
     else:
         source["files"] = list(origin.files)
     form = {key: value for key, value in origin.csv.model_dump().items() if value != getattr(Csv(), key)}
@@ -217,7 +219,9 @@ def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: lis
     if unread:
         worst = max(unread, key=lambda name: unread[name])
         why = f"{unread[worst]:.2%} of the cells of {worst} are no numbers: their rows are left out, and counted"
-        said.append(Assumption("rows that may be left out", f"{share:.2%}", why, f"--categorical {worst} keeps them"))
+        said.append(
+            Assumption("rows that may be left out", f"{share:.2%}", why, f"--categorical {quote(worst)} keeps them")
+        )
     return share
 
 

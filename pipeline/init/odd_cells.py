@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from shlex import quote
 
 import duckdb
 
@@ -56,7 +57,7 @@ class OddCells:
                 count(DISTINCT cell) FILTER ({number} IS NULL), max_by(cell, length(cell)) FILTER ({marked}), mode(cell) FILTER ({number} IS NULL)
             FROM ({cells}) WHERE cell IS NOT NULL AND {missing}"""
         ).fetchall()
-        otherwise = "" if is_target else f", or --categorical {each.name}, or --leave-out {each.name}"
+        otherwise = "" if is_target else f", or --categorical {quote(each.name)}, or --leave-out {quote(each.name)}"
         if marks > 0.05 * each.filled and marks + numbers >= 0.95 * each.filled:
             kind = f"SELECT cell FROM ({cells}) WHERE {marked} OR {number} IS NOT NULL"
             mark = decimal_mark(self.connection, each.name, kind, self.origin.csv.decimal)
@@ -97,7 +98,8 @@ class OddCells:
 
     def _select(self, column: str, sql: str) -> str:
         """The query in the quotes of a shell."""
-        query = f"SELECT * REPLACE ({sql} AS {quoted(column)}) FROM {self._relation(column)}"
+        before = f"{self.origin.before}; " if self.origin.before else ""
+        query = f"{before}SELECT * REPLACE ({sql} AS {quoted(column)}) FROM {self._relation(column)}"
         return '"' + re.sub(r'(["$`\\])', r"\\\1", query) + '"'
 
     def _relation(self, column: str) -> str:

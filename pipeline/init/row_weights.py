@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from shlex import quote
 
 from pipeline.errors import DataError, SettingsError
 from pipeline.init.facts import Facts
@@ -23,12 +24,14 @@ def find(request: Request, facts: Mapping[str, Facts], taken: set[str], said: li
     for each in could:
         if SURE.search(each.name):
             why = "by its name it says how much a row counts, and is no feature"
-            said.append(Assumption("weight", each.name, why, f"--weight; --numeric {each.name} makes it a feature"))
+            said.append(
+                Assumption("weight", each.name, why, f"--weight; --numeric {quote(each.name)} makes it a feature")
+            )
             return each
     for each in could:
         if MAYBE.search(each.name):
             why = f"{each.name} may be what a row counts, and is a feature as long as nobody says so"
-            said.append(Assumption("weight", "none", why, f"--weight {each.name}"))
+            said.append(Assumption("weight", "none", why, f"--weight {quote(each.name)}"))
     return None
 
 

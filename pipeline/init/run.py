@@ -91,7 +91,8 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     left_out = {each.column: each for each in (*leaks, *new)}
     without = list(left_out.values())
     drafted = draft.make(request, origin, found, chosen, target, weight, is_held_out, without, columns)
-    dated = frame.assign(**{found.time.name: times})
+    # A frame of hundreds of columns is in as many blocks, and pandas warns of the next one.
+    dated = frame.copy().assign(**{found.time.name: times})
     return text_groups.with_groups(small_table.with_estimator(drafted, dated, is_held_out), dated, is_held_out)
 
 

@@ -15,14 +15,16 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import StageError
+from pipeline.init import counts
 from pipeline.init.request import Assumption, Draft
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 from pipeline.training import evaluate, fit, frames, tasks, weights
 from pipeline.training.tasks import Answers
 
-# More rows than this are no small table: fits are quick below it, and above it the usual estimator needs no help.
-MOST_ROWS = 5_000
+# From more rows than this scikit-learn's boosting stops by itself where it learns by heart. A count says less: of 16,000 rows with a weak
+# effect boosted trees that stop are still no better than the mean, where a Poisson regression is.
+MOST_ROWS, MOST_COUNTS = 10_000, 50_000
 # The newest share of the rows to learn from, by which estimators are compared, and the fewest of them.
 SCORED, FEWEST = 0.25, 50
 
@@ -37,10 +39,10 @@ class _Estimator:
 
 
 USUAL = _Estimator("boosting", Training.model_fields["estimator"].default, {})
-OTHERS = (
-    _Estimator("boosting in few small steps", USUAL.estimator, {"learning_rate": 0.05, "max_iter": 40}),
-    _Estimator("linear", "linear", {}),
-)
+SMALL_STEPS = _Estimator("boosting in few small steps", USUAL.estimator, {"learning_rate": 0.05, "max_iter": 40})
+LINEAR = _Estimator("linear", "linear", {})
+# `linear` may answer a count with less than 0.
+OF_COUNTS = _Estimator("Poisson regression", "sklearn.linear_model.PoissonRegressor", {"alpha": 0.001})
 
 
 def with_estimator(draft: Draft, frame: pd.DataFrame, is_held_out: np.ndarray) -> Draft:
@@ -53,7 +55,8 @@ def with_estimator(draft: Draft, frame: pd.DataFrame, is_held_out: np.ndarray) -
     learnt = frame[~is_held_out]
     model = Model.model_validate(draft.settings)
     proxy = model.training.model_copy(update={"datetime": (), "calendar": ()})
-    if len(learnt) > MOST_ROWS or not proxy.features:
+    counts_things = model.evaluation.metric == counts.METRIC
+    if len(learnt) > (MOST_COUNTS if counts_things else MOST_ROWS) or not proxy.features:
         return draft
     begin = int(len(learnt) * (1 - SCORED))
     try:
@@ -64,21 +67,22 @@ def with_estimator(draft: Draft, frame: pd.DataFrame, is_held_out: np.ndarray) -
             )
             if compared is None or compared.is_better(compared.usual, compared.guess):
                 return draft
-            scores = [compared.score(other) for other in OTHERS]
+            others = (SMALL_STEPS, OF_COUNTS if counts_things else LINEAR)
+            scores = [compared.score(other) for other in others]
     except StageError:
         # The run says what is wrong.
         return draft
-    return _with_best(draft, compared, scores)
+    return _with_best(draft, compared, others, scores)
 
 
-def _with_best(draft: Draft, compared: _Compared, scores: Sequence[float]) -> Draft:
+def _with_best(draft: Draft, compared: _Compared, others: Sequence[_Estimator], scores: Sequence[float]) -> Draft:
     best = 0
     for i, score in enumerate(scores):
         if compared.is_better(score, scores[best]):
             best = i
     if not compared.is_better(scores[best], compared.guess):
         return draft
-    chosen, metric = OTHERS[best], compared.metric
+    chosen, metric = others[best], compared.metric
     shown = [evaluate.shown(metric, score) for score in (scores[best], compared.usual, compared.guess)]
     without = ", without its times" if draft.settings["training"].get("datetime") else ""
     why = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import gzip
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,20 @@ from typing import BinaryIO, cast
 
 import duckdb
 
-from pipeline.data import s3, text_sql
+from pipeline.data import s3, statements, text_sql
 from pipeline.data.csv_files import FILE, CsvReader, by_header
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.source import readable
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
+from pipeline.init import database_file
 from pipeline.init.addresses import ADDRESS, best_delimiter, query_of
 from pipeline.settings.columns import named_twice
 from pipeline.settings.source import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
 
 DELIMITERS = ",;\t|"
 SNIFFED_LINES = 100
+_STATEMENT = re.compile(r"[(\s]*(SELECT|FROM|WITH|ATTACH|INSTALL|LOAD|SET|USE)\s", re.IGNORECASE)
 TABLE = "given"
 
 
@@ -34,6 +37,8 @@ class Origin:
     files: tuple[str, ...] = ()
     csv: Csv = Csv()
     query: str | None = None
+    # What the query needs before it, such as ATTACH.
+    before: str = ""
 
     @property
     def is_csv(self) -> bool:
@@ -44,14 +49,12 @@ def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, nam
     """Writes the rows of `data`, a file, folder, glob, address or SELECT, into the table TABLE; paths start at `root`. Raises DataError."""
     if ADDRESS.match(data):
         data = query_of(connection, data, DELIMITERS)
-    if data.lstrip("( \n").upper().startswith(("SELECT ", "SELECT\n", "FROM ", "WITH ")):
-        query = data.strip().rstrip(";")
-        with readable("--data"):
-            s3.let_read(connection, query)
-            refuse_sampled_types(connection, query, name)
-            connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({query}\n)")
-        return Origin(query=query)
+    if _STATEMENT.match(data):
+        return _of_query(connection, root, data, name)
     pattern, files = _files(root, data)
+    if database_file.is_one(files[0]):
+        return _of_query(connection, root, database_file.query_of(pattern, files), name)
+    _refuse_other_files(data, files)
     if files[0].name.endswith(PARQUET_SUFFIX):
         paths = ", ".join(text_sql.literal(glob.escape(str(file))) for file in files)
         with readable("--data"):
@@ -62,6 +65,15 @@ def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, nam
     form = _form(files)
     _read_csv(connection, files, form)
     return Origin((pattern,), _with_decimal(connection, form))
+
+
+def _of_query(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name: str) -> Origin:
+    with readable("--data"):
+        s3.let_read(connection, data)
+        query = statements.prepared(connection, data, "--data", root)
+        refuse_sampled_types(connection, query, name)
+        connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({query}\n)")
+    return Origin(query=query, before=statements.split(data, "--data")[0])
 
 
 def _files(root: Path, data: str) -> tuple[str, list[Path]]:
@@ -75,6 +87,11 @@ def _files(root: Path, data: str) -> tuple[str, list[Path]]:
     files = sorted(Path(found) for found in glob.glob(escaped, recursive=True) if Path(found).is_file())
     if not files:
         raise DataError(f"--data {data}", "names no file", "give a CSV or Parquet file, a folder, a glob or a SELECT")
+    below = escaped.removeprefix(f"{glob.escape(str(root.resolve()))}/") if escaped != pattern else pattern
+    return str(below).removeprefix(f"{root.resolve()}/"), files
+
+
+def _refuse_other_files(data: str, files: Sequence[Path]) -> None:
     known = (*CSV_SUFFIXES, PARQUET_SUFFIX)
     if other := [file for file in files if not file.name.endswith(known)]:
         raise DataError(
@@ -82,8 +99,6 @@ def _files(root: Path, data: str) -> tuple[str, list[Path]]:
         )
     if len({file.name.endswith(PARQUET_SUFFIX) for file in files}) > 1:
         raise DataError(f"--data {data}", "names both CSV and Parquet files", "give a glob that names one kind")
-    below = escaped.removeprefix(f"{glob.escape(str(root.resolve()))}/") if escaped != pattern else pattern
-    return str(below).removeprefix(f"{root.resolve()}/"), files
 
 
 def _pattern_of_folder(folder: Path) -> str:

@@ -39,24 +39,25 @@ def log(workspace: Workspace, model: Model) -> Any:
     example = frames.features_of(rows, model, _schema(workspace).doubles)
     estimator = skops_file.load(workspace.files.served_model)
     answering = as_a_slot(estimator, model.training)
+    # The last steps have the names of classes, those before them a matrix.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         predictions = answering.predict(example)
-    return mlflow.sklearn.log_model(
-        answering,
-        name="model",
-        serialization_format="skops",
-        skops_trusted_types=[*skops_file.TRUSTED, *(NAMED_TYPES if tasks.classes_of(estimator) else ())],
-        signature=mlflow.models.infer_signature(example, predictions),
-        input_example=_input_example(workspace, model),
-        # Without this list MLflow would load the model in another process to infer it.
-        pip_requirements=[
-            f"scikit-learn=={sklearn.__version__}",
-            f"skops=={skops.__version__}",
-            "pandas",
-            *_library(estimator),
-        ],
-    )
+        return mlflow.sklearn.log_model(
+            answering,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=[*skops_file.TRUSTED, *(NAMED_TYPES if tasks.classes_of(estimator) else ())],
+            signature=mlflow.models.infer_signature(example, predictions),
+            input_example=_input_example(workspace, model),
+            # Without this list MLflow would load the model in another process to infer it.
+            pip_requirements=[
+                f"scikit-learn=={sklearn.__version__}",
+                f"skops=={skops.__version__}",
+                "pandas",
+                *_library(estimator),
+            ],
+        )
 
 
 def _library(estimator: Any) -> list[str]:

@@ -107,19 +107,24 @@ class Registry:
         """Whether this machine's own store was not made yet, so that it has no version."""
         return self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
 
+    def check_answers(self) -> None:
+        """Raises RegistryAwayError where the server of MLflow does not answer: at once, where MLflow would retry for minutes."""
+        if not self.uri.startswith("http"):
+            return
+        try:
+            with urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=10):
+                pass
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise RegistryAwayError(
+                f"mlflow {self.uri}", f"does not answer ({reason})", "start it: `make up`"
+            ) from error
+
     def client(self) -> MlflowClient:
-        """A client of a server that answers. Raises RegistryAwayError at once, where MLflow would retry for minutes."""
+        """A client of a server that answers. Raises RegistryAwayError."""
         uri = self.uri
-        if uri.startswith("http"):
-            try:
-                with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
-                    pass
-            except (urllib.error.URLError, OSError) as error:
-                reason = getattr(error, "reason", error)
-                raise RegistryAwayError(
-                    f"mlflow {uri}", f"does not answer ({reason})", "start it: `make up`"
-                ) from error
-        else:
+        self.check_answers()
+        if not uri.startswith("http"):
             (self.home / "mlflow").mkdir(parents=True, exist_ok=True)
         import mlflow
 

@@ -58,6 +58,8 @@ def retrain(
         return metered(context.ledger, run, name, title)
 
     os.environ.setdefault("PERENNIAL_PROJECT", str(context.project))
+    # A person waits, and would hear it only after all stages. A Dag's run does not ask: MLflow may be back by the time it registers.
+    context.registry.check_answers()
     try:
         with step("open_workspace"):
             folder = steps.open_run(context, run, name, as_of, reason)

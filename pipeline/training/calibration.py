@@ -9,6 +9,7 @@ first four fifths of the training rows by time, the calibrator from the newest f
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,12 @@ def calibrated(
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 
-    fitted = CalibratedClassifierCV(FrozenEstimator(first), method=method).fit(matrix, target, sample_weight=weights)
+    with warnings.catch_warnings():
+        # It says that `first` gets no weights. It has learnt with them already.
+        warnings.filterwarnings("ignore", message="Since FrozenEstimator does not appear to accept sample_weight")
+        fitted = CalibratedClassifierCV(FrozenEstimator(first), method=method).fit(
+            matrix, target, sample_weight=weights
+        )
     inner = fitted.calibrated_classifiers_[0]
     if method == "isotonic":
         inner.calibrators = [_without_narrow_steps(calibrator) for calibrator in inner.calibrators]

@@ -58,7 +58,10 @@ class Choice:
         if not self.scores:
             return f"categories: {', '.join(dict.fromkeys(self.by_column.values()))}"
         scores = ", ".join(f"{name} {evaluate.shown(self.metric, score)}" for name, score in self.scores.items())
-        return f"categories: {self.chosen}, by {self.metric} on the {self.rows:,} newest rows before the held-out days ({scores})"
+        kept = ""
+        if any(evaluate.better_by(self.metric, other, self.scores[self.chosen]) > 0 for other in self.scores.values()):
+            kept = f", the first of these: no other is better by {STEP} in both halves of the rows"
+        return f"categories: {self.chosen}, by {self.metric} on the {self.rows:,} newest rows before the held-out days ({scores}){kept}"
 
 
 def fitted(

@@ -48,7 +48,7 @@ def test_a_small_table_that_boosting_learns_by_heart_gets_another_estimator(proj
     assert "newest rows before the held-out days, where boosting as usual has" in said["estimator"].why
 
 
-@pytest.mark.parametrize(("rows", "noise"), [(400, 0.2), (7000, 2.5)], ids=["learnt well", "not small"])
+@pytest.mark.parametrize(("rows", "noise"), [(400, 0.2), (13_000, 2.5)], ids=["learnt well", "not small"])
 def test_where_boosting_is_better_than_guessing_or_the_table_is_large_nothing_changes(project, rows, noise):
     """The block names no estimator."""
     model, said = drafted(project, table(rows, noise))
@@ -64,3 +64,14 @@ def test_a_text_counts_in_the_comparison(project):
     _, said = drafted(project, rows.assign(note=[f"the box {told[i]} on the way {i}" for i in range(400)]))
     assert "words" in said
     assert "estimator" not in said, said["estimator"].why
+
+
+def test_weak_counts_get_an_estimator_of_counts(project):
+    """Where boosting is worse than their mean at 5,600 rows to learn from, a Poisson regression, which answers nothing below 0, takes its place."""
+    random = np.random.default_rng(5)
+    rows = table(7000, 1.0)
+    rows = rows.assign(answer=random.poisson(np.exp(0.1 + 0.1 * rows["size"])), depth=random.normal(size=7000).round(3))
+    model, said = drafted(project, rows)
+    assert model.training.estimator == "sklearn.linear_model.PoissonRegressor"
+    assert model.training.options == {"alpha": 0.001} and model.evaluation.metric == "poisson_deviance"
+    assert said["estimator"].chosen == "Poisson regression"

@@ -12,6 +12,7 @@ from pipeline.context import Context
 from pipeline.runs.destinations.base import Destination, DestinationError
 from pipeline.settings import scoring as settings
 from pipeline.settings.environment import named_secret
+from pipeline.workspaces.kept_out import keep_out
 
 AIRFLOW = "airflow:"
 
@@ -26,22 +27,25 @@ def destination_of(
     if wanted.parquet is not None:
         from pipeline.runs.destinations.parquet_folder import ParquetFolder
 
-        return ParquetFolder(_path(context, wanted.parquet), model, f"{key}.parquet")
+        return ParquetFolder(_ours(context, wanted.parquet), model, f"{key}.parquet")
     table = wanted.table or ""
     if wanted.duckdb is not None:
         from pipeline.runs.destinations.duckdb_file import DuckdbFile
 
-        return DuckdbFile(_path(context, wanted.duckdb), table, model, parts, f"{key}.duckdb")
+        return DuckdbFile(_ours(context, wanted.duckdb, ".wal"), table, model, parts, f"{key}.duckdb")
     from pipeline.runs.destinations.sql_table import SqlTable
 
     url = _url(wanted.sql or "", f"{key}.sql", connection_url)
     if url.startswith("sqlite:///"):
-        url = f"sqlite:///{_path(context, url.removeprefix('sqlite:///'))}"
+        url = f"sqlite:///{_ours(context, url.removeprefix('sqlite:///'), '-journal', '-wal', '-shm')}"
     return SqlTable(url, table, model, parts, f"{key}.sql")
 
 
-def _path(context: Context, written: str) -> Path:
-    return Path(os.path.normpath(context.project / written))
+def _ours(context: Context, written: str, *beside: str) -> Path:
+    """The path of `written`, which no run commits, nor what the database writes `beside` it."""
+    path = Path(os.path.normpath(context.project / written))
+    keep_out(context.project, [path, *(path.with_name(path.name + end) for end in beside)])
+    return path
 
 
 def _url(written: str, key: str, connection_url: Callable[[str], str] | None) -> str:

@@ -36,8 +36,11 @@ class SqlTable:
             self._engine = sa.create_engine(address, poolclass=sa.pool.NullPool, connect_args=wait)
         except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
             # Not the error's text: it may have the URL.
-            observed = str(error) if isinstance(error, ImportError) else "is no URL of a database"
-            raise self._failed(observed) from None
+            if isinstance(error, ImportError):
+                kind = url.partition(":")[0]
+                next_step = f"install SQLAlchemy's driver for {kind} where scoring runs, or name one that is there, as {kind}+DRIVER://"
+                raise DestinationError(key, str(error), next_step) from None
+            raise self._failed("is no URL of a database") from None
 
     def folder(self, interval: Interval) -> Path:
         return self._parts / interval.name
@@ -77,6 +80,14 @@ class SqlTable:
     def _table_of(self, connection: sa.Connection, name: str, columns: Mapping[str, Any]) -> sa.Table:
         schema, _, plain = name.rpartition(".")
         every = {"model": sa.String(40), **columns}
+        longest = self._engine.dialect.max_identifier_length
+        if long := [column for column in every if len(column.encode()) > longest]:
+            # Postgres would cut it, and the next run would not find it.
+            raise DestinationError(
+                self._key,
+                f"column {long[0]} has a name of {len(long[0].encode())} bytes, and this database takes {longest}",
+                "write to scoring.destination.parquet or .duckdb, or give the label a shorter name",
+            )
         table = sa.Table(
             plain,
             sa.MetaData(schema=schema or None),
