@@ -15,7 +15,7 @@ from pipeline.deployer import client as clients
 from pipeline.deployer import traffic
 from pipeline.deployer.api import LocalTraffic
 from pipeline.deployer.service import Service
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryError, SettingsError
 from pipeline.ledger.timeline import live_at
 from pipeline.runs.partition_profiles import groups, profile_group
 from pipeline.settings.net import free_port
@@ -38,7 +38,7 @@ def counted_by(worker, endpoint):
 
 
 def test_real_slots_are_moved_through_it(endpoint):
-    """Deploy, rollback, replace, status, reconcile, retire and undeploy work through the deployer's service, and a worker counts its log."""
+    """Deploy, rollback, replace, status, reconcile, retire and undeploy work through the deployer's service, and a worker counts its log and asks what serves."""
     context, port = Context.here(), free_port()
     server = uvicorn.Server(
         uvicorn.Config(Service(context, LocalTraffic(context), KEY).app(), port=port, log_level="warning")
@@ -59,6 +59,10 @@ def test_real_slots_are_moved_through_it(endpoint):
         (status,) = asked.status("churn")
         assert status.live.version == "1" and status == LocalTraffic(context).status("churn")[0]
         counted_by(worker, endpoint)
+        serving = asked.serving_system("churn", "onnx")
+        assert serving.engine == endpoint.settings().engine and (serving.system is not None) is serving.has_image
+        with pytest.raises(SettingsError, match="must be one of onnx, skops"):
+            asked.serving_system("churn", "../onnx")
         assert asked.reconcile("r", ["churn"]) == [] and asked.retire("r", "churn") == []
         assert asked.undeploy("r", "churn", "its season is over").version == "1"
         assert endpoint.slots() == [] and asked.status("churn")[0].live is None
