@@ -23,6 +23,7 @@ from pipeline.errors import LedgerError
 # The events register their kinds.
 from pipeline.ledger import (  # noqa: F401
     approval_events,
+    backtest_events,
     budget_events,
     chain,
     decision_events,

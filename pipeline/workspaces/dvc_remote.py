@@ -6,6 +6,7 @@ Hashes are DVC's: md5, with `.dir` at the end for a folder.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,21 @@ def push(folder: Path, hashes: Iterable[str]) -> Pushed:
             )
         paths = [repo.cache.local.oid_to_path(pushed.value) for pushed in moved]
         return Pushed(len(moved), sum(os.stat(path).st_size for path in paths), url)
+
+
+def put(folder: Path, file: Path) -> str:
+    """Copies a file to the cache and the remote, and returns its hash. Raises DataError, also without a remote."""
+    from dvc_objects.fs.local import localfs
+
+    with open(file, "rb") as content:
+        md5 = hashlib.file_digest(content, "md5").hexdigest()
+    with _repository(folder) as repo:
+        repo.cache.local.add(str(file), localfs, md5)
+    if push(folder, [md5]).url is None:
+        raise DataError(
+            "DVC remote", "is not configured, and workers share no disk", "add one: `dvc remote add -d store URL`"
+        )
+    return md5
 
 
 def fetch(folder: Path, outs: dict[str, str]) -> None:
