@@ -1,8 +1,8 @@
 """One backtest Dag for each model with `policy.backtest_cron`, monthly say: what each policy and each training window would have cost on the
 model's own past. It changes nothing that is live; the rule `value` takes its curve of staleness from the newest one.
 
-On one machine each training window's versions are made by a task of their own, side by side, and the last task compares them. On a server
-workers share no disk, so the last task makes all of them.
+Each training window's versions are made by a task of their own, side by side, and the last task compares them. On a server, whose workers share no
+disk, they are kept in the DVC remote.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from pipeline.ledger import (  # noqa: F401
     approval_events,
+    backtest_events,
     budget_events,
     decision_events,
     freeze_events,

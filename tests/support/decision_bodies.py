@@ -99,4 +99,5 @@ DECISION_BODIES = [
     ("retrain_decided", DECIDED),
     ("decision_settled", SETTLED),
     ("budget_looked", BUDGETED),
+    ("backtest_kept", {"window": "30", "pack": "ab12", "versions": 48, "size_bytes": 5_000_000}),
 ]

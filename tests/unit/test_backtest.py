@@ -220,7 +220,7 @@ def test_training_windows_are_compared_on_the_same_rows(project: Path, folder: P
 
 
 def test_the_tasks_of_a_dag_make_what_the_last_one_compares(project: Path, monkeypatch) -> None:
-    """Each training window in the folder and the span that the comparison takes; on a server that has all of the work."""
+    """Each training window in the folder and the span that the comparison takes; on a server what they make goes through the DVC remote."""
     context, made = Context.here(), []
     planned = parts.plan(context, "churn", datetime(2024, 3, 20, tzinfo=UTC))
     assert planned == {"start": "2024-02-01T00:00:00+00:00", "end": "2024-03-16T00:00:00+00:00", "apart": ["30", "75"]}
@@ -236,8 +236,15 @@ def test_the_tasks_of_a_dag_make_what_the_last_one_compares(project: Path, monke
     monkeypatch.setattr(parts.run, "backtest", lambda *given, **named: asked.extend([given[2:], named]) or found)
     assert parts.compare(context, "churn", planned)["training_window"] == "keep"
     assert asked == [(span.start, span.end), {"windows": training_windows.USUAL}]
+    moved: list = []
+    monkeypatch.setattr(parts.shared, "take", lambda *given: moved.append(("take", *given[1:])))
+    monkeypatch.setattr(parts.shared, "share", lambda *given: moved.append(("share", *given[1:4])))
     monkeypatch.setattr(Context, "server_mode", True)
-    assert parts.plan(context, "churn")["apart"] == []
+    assert parts.plan(context, "churn", datetime(2024, 3, 20, tzinfo=UTC)) == planned
+    assert parts.make(context, "churn", planned, "30") == 3
+    parts.compare(context, "churn", planned)
+    kept = context.home / "backtests" / "churn"
+    assert moved == [("take", "churn", kept), ("share", "churn", "30", kept), ("take", "churn", kept)]
 
 
 @pytest.mark.parametrize("asked", ["0", "x", "-3", "1e9"])
