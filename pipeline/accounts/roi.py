@@ -233,7 +233,7 @@ def _hours(bill: Statement, past: History, baseline: Baseline) -> tuple[float, f
 
 def _engineer_time(past: History, baseline: Baseline, hours: tuple[float, float], hour: float) -> Saving:
     known = baseline.known("manual_engineer_hours_per_deployment")
-    how = f"{hours[0]:.1f} to {hours[1]:.1f} hours of {len(past.live)} deployments at {hour:g} an hour"
+    how = f"{hours[0]:,.1f} to {hours[1]:,.1f} hours of {len(past.live):,} deployments at {hour:g} an hour"
     return Saving("engineer time", hours[0] * hour, hours[1] * hour, known, how, [each.seq for each in past.live])
 
 
