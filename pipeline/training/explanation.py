@@ -62,7 +62,9 @@ def explanation(runtime: Runtime, held_out: pd.DataFrame, evaluation: Evaluation
     background = runtime.rows_of_frame(background_rows(held_out))
     width = background.numbers.shape[1] + background.texts.shape[1]
     if max(EVALUATIONS, 2 * len(names) * FEWEST_BACKGROUND) * width > MOST_CELLS:
-        return _by_importances(evaluation, runtime, f"{len(names)} columns, whose SHAP values would take too long")
+        become = f" ({width:,} values)" if width > len(names) else ""
+        why = f"{len(names)} columns{become}, whose SHAP values would take too long"
+        return _by_importances(evaluation, runtime, why)
     reader, classes = runtime.reader, runtime.classes
     explainer = Explainer(runtime.predict, reader, lambda: background, classes, EVALUATIONS)
     sampled = held_out.sample(min(ROWS[0], len(held_out)), random_state=seed)

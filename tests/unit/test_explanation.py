@@ -70,6 +70,16 @@ def test_importances_stand_in_and_say_so(names, function, why):
     assert list(found.importance)[:2] == ["n1", "n0"] and not found.points
 
 
+def test_few_columns_that_become_many_values_say_so():
+    """A text with its groups of words is one column, and the words say how many values it is that take too long."""
+    given = runtime(["note"], lambda x: x[:, 0])
+    given.rows_of_frame = lambda frame: Rows(
+        np.zeros((len(frame), 2050), "float32"), np.empty((len(frame), 0), object), (), ()
+    )
+    found = explanation(given, held_out(["note"]), evaluation(note=0.2), 1)
+    assert found.why.endswith("because of 1 columns (2,050 values), whose SHAP values would take too long")
+
+
 @pytest.mark.parametrize("how", [SHAP, IMPORTANCE])
 def test_a_picture_holds_any_name(how):
     """Names with markup, and of any length, are text in a picture that XML can be read from; it has colours for a dark page too."""

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 NOT_RECORDED = "not recorded"
+# Events that a table has.
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,9 @@ def said(value: Any) -> str:
 def within(interval: Sequence[float] | None) -> str:
     """An interval as text."""
     return f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else NOT_RECORDED
+
+
+def newest(title: str, count: int) -> str:
+    """The title of a table of events, which says when it has not all of them."""
+    of = f"the newest {SHOWN} of {count:,}"
+    return title if count <= SHOWN else f"{title}, {of}" if title else of.capitalize()

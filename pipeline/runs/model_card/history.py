@@ -6,10 +6,8 @@ from typing import Any
 
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.store import Entry
-from pipeline.runs.model_card.content import CardTable, Section, said
+from pipeline.runs.model_card.content import SHOWN, CardTable, Section, newest, said
 from pipeline.runs.model_card.known import ROLLOUTS, Known
-
-SHOWN = 20
 
 
 def history(known: Known) -> Section:
@@ -19,23 +17,19 @@ def history(known: Known) -> Section:
     tables = [CardTable(["from", "until"], live, "Live")] if live else []
     if rollouts := [e for e in known.events if isinstance(e.event, ROLLOUTS) and known.version in _versions(e.event)]:
         rows = [[entry.at, entry.event.sentence()] for entry in rollouts[-SHOWN:]]
-        tables.append(CardTable(["at", "what"], rows, _newest("Rollouts", len(rollouts))))
+        tables.append(CardTable(["at", "what"], rows, newest("Rollouts", len(rollouts))))
     if alarms:
         rows = [
             [said(since), ", ".join(alarm.get("features") or ()) or "its answers", alarm.get("ended") or "goes on"]
             for since, alarm in alarms.items()
         ]
-        tables.append(CardTable(["since", "what changed", "ended"], rows[-SHOWN:], _newest("Drift alarms", len(rows))))
+        tables.append(CardTable(["since", "what changed", "ended"], rows[-SHOWN:], newest("Drift alarms", len(rows))))
     if looks:
         rows = [_look(entry) for entry in looks[-SHOWN:]]
         columns = ["as of", "verdict", "live quality", "said"]
-        tables.append(CardTable(columns, rows, _newest("Looks at its traffic", len(looks))))
+        tables.append(CardTable(columns, rows, newest("Looks at its traffic", len(looks))))
     notes = [] if known.live else ["It was never live."]
     return Section("Live history", tables=tables, notes=notes)
-
-
-def _newest(title: str, count: int) -> str:
-    return title if count <= SHOWN else f"{title}, the newest {SHOWN} of {count:,}"
 
 
 def _versions(event: Any) -> set[str]:

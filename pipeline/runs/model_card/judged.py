@@ -11,7 +11,7 @@ from pipeline.ledger.events import Event
 from pipeline.ledger.store import Entry
 from pipeline.registry.card_records import INTERVALS, SHAP
 from pipeline.runs.explanation_picture import picture
-from pipeline.runs.model_card.content import CardTable, Section, said, within
+from pipeline.runs.model_card.content import SHOWN, CardTable, Section, newest, said, within
 from pipeline.runs.model_card.known import APPROVALS, Known
 from pipeline.training.evaluate import shown
 from pipeline.training.explanation import Explanation
@@ -126,4 +126,5 @@ def approvals(known: Known) -> Section:
         by = ", ".join(known.block.get("approval_by") or ())
         facts = [("required", f"yes, by {by}" if by else "yes, by anybody but who asked")]
     notes = ["Nobody was asked, and nobody decided."] if facts and not rows else []
-    return Section("Approvals", facts, [CardTable(["at", "what", "said"], rows)] if rows else [], notes)
+    tables = [CardTable(["at", "what", "said"], rows[-SHOWN:], newest("", len(rows)))] if rows else []
+    return Section("Approvals", facts, tables, notes)
