@@ -11,7 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import duckdb
@@ -25,6 +25,7 @@ from benchmarks.limits import within_limit
 from pipeline.monitoring import exchanged
 from pipeline.monitoring.domain_classifier import block_of
 from pipeline.monitoring.drift import Window, compare
+from pipeline.monitoring.drift_exchanged import rows_of
 from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.scaled import FEWEST_ROWS
 from pipeline.settings.environment import Environment
@@ -53,7 +54,13 @@ def main() -> bool:
             alarms, of = _alarms(looks, 2_000, _shifted)
             what = f"found of a shift of {SHIFTED} by 0.2 SD in 2,000 rows"
             found.append(within_limit(what, alarms / of, 0.95, at_least=True))
-            found += [*_faults(looks[0]), *_named(looks), *_together(looks), _one_more_window(looks[0])]
+            found += [
+                *_faults(looks[0]),
+                *_named(looks),
+                *_values_named(looks),
+                *_together(looks),
+                _one_more_window(looks[0]),
+            ]
     alarms, of = _alarms([Look(weeks["flights"], 0, SLICED)], 2_000, lambda rows: rows)
     calm.append(_within_budget(f"flights with slices of {' and '.join(SLICED)}, windows of 2,000", alarms, of))
     found += drift_thin.kept(weeks["flights"])
@@ -150,6 +157,27 @@ def _named(looks: list[Look]) -> list[bool]:
             within_limit(f"share named of {of:,} swaps of two numbers, windows of {size:,}", share, 1, at_least=True)
         )
         print(f"not named: {dict(+missed)}")
+    return kept
+
+
+def _values_named(looks: list[Look]) -> list[bool]:
+    """Of each two values of a category that something goes with, put for each other: how many windows with 20 rows of them name it."""
+    kept = []
+    for size in SIZES:
+        named: list[bool] = []
+        for look in looks:
+            told = [pair for pair in look.faults.values.pairs if not pair.spread.alike]
+            for rows, pair in product(_windows(look.others, size), told):
+                one, other = pair.values
+                if rows[pair.column].isin(pair.values).sum() < exchanged.FEWEST_NOW:
+                    continue
+                now = rows.assign(**{pair.column: rows[pair.column].replace({one: other, other: one})})
+                found = look.faults.values.judged(rows_of(now, NUMERIC, CATEGORICAL))
+                named.append(
+                    any(fault.moved and (fault.column, fault.values) == (pair.column, pair.values) for fault in found)
+                )
+        what = f"share named of {len(named):,} swaps of two values, windows of {size:,}"
+        kept.append(within_limit(what, float(np.mean(named)), 0.99, at_least=True))
     return kept
 
 

@@ -36,7 +36,8 @@ class Look:
         whole = block_of(sample, sample["learnt"], NUMERIC)
         self.classifier = DomainClassifier(whole, NUMERIC)
         self.null = self.classifier.null()
-        self.faults = NamedFaults.of(Block(whole.values, (whole.days - whole.days.max()) // exchanged.WEEK), NUMERIC)
+        weeks = Block(whole.values, (whole.days - whole.days.max()) // exchanged.WEEK)
+        self.faults = NamedFaults.of(weeks, NUMERIC, drift_exchanged.texts_of(sample, CATEGORICAL))
 
     def at(self, rows: pd.DataFrame) -> DriftVerdict:
         """At a window of a week."""

@@ -137,7 +137,7 @@ class Exchanges:
                 continue
             seen, there = self._seen(now.values, columns)
             if len(seen) >= FEWEST_NOW:
-                score = float(_scores(seen, np.array(pair.weights)).mean())
+                score = float(scores_of(seen, np.array(pair.weights)).mean())
                 limit = (1 + pair.spread.limit(len(seen))) / 2
                 found.append(
                     Exchange(columns, (1 + score) / 2, limit, self._usual_put_back(now.values[there], columns))
@@ -153,8 +153,8 @@ class Exchanges:
         fold = of_row * FOLDS // len(blocks)
         scores = np.zeros(len(seen))
         for part in range(FOLDS):
-            scores[fold == part] = _scores(seen[fold == part], _weights(seen[fold != part]))
-        return Pair(columns, tuple(_weights(seen)), spread_of(scores, of_row))
+            scores[fold == part] = scores_of(seen[fold == part], weights_of(seen[fold != part]))
+        return Pair(columns, tuple(weights_of(seen)), spread_of(scores, of_row))
 
     def _seen(self, values: np.ndarray, columns: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
         """What is seen of the rows that have both columns, (rows, seen), and which rows these are, bool."""
@@ -198,7 +198,7 @@ def spread_of(scores: np.ndarray, of_row: np.ndarray) -> Spread:
     return Spread(float(means.mean()), float(means.max()), between, within)
 
 
-def _weights(seen: np.ndarray) -> np.ndarray:
+def weights_of(seen: np.ndarray) -> np.ndarray:
     """Of a logistic regression without an intercept, by Newton's method, with a ridge on columns of one scale."""
     scale = np.sqrt((seen**2).mean(axis=0))
     scaled = seen / np.where(scale > 0, scale, 1.0)
@@ -212,7 +212,7 @@ def _weights(seen: np.ndarray) -> np.ndarray:
     return weights / np.where(scale > 0, scale, 1.0)
 
 
-def _scores(seen: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def scores_of(seen: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The probability that a row has the two exchanged, less that it has not: (rows,), from -1 to 1."""
     return -np.tanh(np.clip(seen @ weights, -30, 30) / 2)
 

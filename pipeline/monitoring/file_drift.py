@@ -67,7 +67,7 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
     profiled = reference_of(before, numeric, categorical, times)
     window = _window(now, profile_of(now, profiled.layout), None if times is None else str(times.name))
-    judged = _named(before, now, numeric, times, compare(profiled, window, DriftLimits()))
+    judged = _named(before, now, (numeric, categorical), times, compare(profiled, window, DriftLimits()))
     judged = replace(judged, limits=judged.limits.replace("training data", "the reference"))
     left_out = {
         "another text in nearly every row": [c for c in texts if c not in categorical and c not in no_texts],
@@ -123,13 +123,17 @@ def _numbers_of(column: pd.Series) -> tuple[pd.Series, str]:
 
 
 def _named(
-    before: Table, now: Table, numeric: Sequence[str], times: pd.Series | None, found: DriftVerdict
+    before: Table,
+    now: Table,
+    compared: tuple[Sequence[str], Sequence[str]],
+    times: pd.Series | None,
+    found: DriftVerdict,
 ) -> DriftVerdict:
-    """With the faults that can be named."""
-    columns = drift_exchanged.columns_of(numeric, {})
+    """With the faults that can be named; `compared` are the numbers and the categories."""
+    columns, categories = (drift_exchanged.columns_of(names, {}) for names in compared)
     if not columns or not found.features:
         return found
-    looked = drift_exchanged.of_table(before, times, columns).judged(now)
+    looked = drift_exchanged.of_table(before, times, columns, categories).judged(now)
     return drift_exchanged.with_named(found, looked, DriftLimits(), {})
 
 

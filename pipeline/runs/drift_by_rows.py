@@ -60,7 +60,7 @@ def found(
     from pipeline.runs.drift_report import as_logged
 
     model = context.params.model(name)
-    numbers, _ = drift_reference.names(drift_reference.features(model))
+    numbers, categories = drift_reference.names(drift_reference.features(model))
     weeks = null_distribution.weeks_of(reference.days)
     enough = reference.timed and weeks >= min(exchanged.LEAST_BLOCKS, null_distribution.PROVEN_WEEKS) and len(rows)
     if not enough or len(numbers) < 2 or not {*numbers} <= {*rows.columns}:
@@ -74,7 +74,9 @@ def found(
         return ByRows(model, reference, together)
     columns = drift_exchanged.columns_of(numbers, reference.importances)
     kept = context.home / "profiles" / f"{name}.exchanged.json"
-    of = drift_exchanged.of_reference(sample, times, columns, rows["event_time"], kept, live.digest)
+    shared = [name for name in categories if name in sample.columns and name in rows.columns]
+    texts = drift_exchanged.columns_of(shared, reference.importances)
+    of = drift_exchanged.of_reference(sample, times, columns, rows["event_time"], kept, live.digest, texts)
     return ByRows(model, reference, together, of.judged(rows))
 
 
