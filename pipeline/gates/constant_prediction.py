@@ -20,23 +20,23 @@ def verdict(packaged: PackagedModel) -> Verdict:
     """The observed figure is the share of held-out rows with the answer that most rows have; of a class alone, with its probability."""
     limit = packaged.model.gates.sanity.same_answer
     answers = Answers.of(packaged.held_out, packaged.package.classes)
-    scale = tasks.of(packaged.model.training).scale(answers.values)
-    share, different = _same(answers.values, scale)
-    told = f"{different:,} different answers to {len(answers.values):,} held-out rows"
-    reason = f"{told}, {share:.1%} of them the same one, at most {limit:.1%} (gates.sanity.same_answer)"
+    values, step = answers.values, tasks.of(packaged.model.training).scale(answers.values) * SAME
+    # Beside the first answer, so that a target in millions has no steps of its own size.
+    steps = np.round((values - values[0]) / step).reshape(len(values), -1)
+    _, rows = np.unique(steps, axis=0, return_counts=True)
+    share = float(rows.max() / len(values))
+    different = f"{len(rows):,} different answers to {len(values):,} held-out rows"
+    reason = f"{different}, {share:.1%} of them the same one, at most {limit:.1%} (gates.sanity.same_answer)"
     if share <= limit and answers.classes:
-        alike = {label: _same(answers.values[:, k], scale)[0] for k, label in enumerate(answers.classes)}
+        alike = {label: _alike(values[:, place], step) for place, label in enumerate(answers.classes)}
         if constant := [label for label, of in alike.items() if of > limit]:
-            share = max(alike.values())
+            most = max(alike.values())
             named = ", ".join(constant[:NAMED]) + (f" and {len(constant) - NAMED} more" * (len(constant) > NAMED))
-            why = f"{share:.1%} of the rows have the same probability of {named}; {reason}; are there rows of it to learn from?"
-            return Verdict("constant_prediction", False, share, limit, why, mode="warn")
+            why = f"{most:.1%} of the rows have the same probability of {named}; {reason}; are there rows of it to learn from?"
+            return Verdict("constant_prediction", False, most, limit, why, mode="warn")
     return Verdict("constant_prediction", share <= limit, share, limit, reason)
 
 
-def _same(values: np.ndarray, scale: float) -> tuple[float, int]:
-    """(the share of the commonest of `values`, (rows,) or (rows, classes); how many different ones there are)."""
-    # Beside the first answer, so that a target in millions has no steps of its own size.
-    steps = np.round((values - values[0]) / (scale * SAME)).reshape(len(values), -1)
-    _, rows = np.unique(steps, axis=0, return_counts=True)
-    return float(rows.max() / len(values)), len(rows)
+def _alike(values: np.ndarray, step: float) -> float:
+    """The share of `values`, (rows,), that are the middle one: what more than half of them have is in the middle."""
+    return float((np.abs(values - np.median(values)) < step).mean())

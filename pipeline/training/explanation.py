@@ -63,7 +63,7 @@ def explanation(runtime: Runtime, held_out: pd.DataFrame, evaluation: Evaluation
     width = background.numbers.shape[1] + background.texts.shape[1]
     if max(EVALUATIONS, 2 * len(names) * FEWEST_BACKGROUND) * width > MOST_CELLS:
         become = f" ({width:,} values)" if width > len(names) else ""
-        why = f"{len(names)} columns{become}, whose SHAP values would take too long"
+        why = f"{len(names)} column{'s' * (len(names) != 1)}{become}, whose SHAP values would take too long"
         return _by_importances(evaluation, runtime, why)
     reader, classes = runtime.reader, runtime.classes
     explainer = Explainer(runtime.predict, reader, lambda: background, classes, EVALUATIONS)

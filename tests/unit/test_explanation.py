@@ -77,7 +77,7 @@ def test_few_columns_that_become_many_values_say_so():
         np.zeros((len(frame), 2050), "float32"), np.empty((len(frame), 0), object), (), ()
     )
     found = explanation(given, held_out(["note"]), evaluation(note=0.2), 1)
-    assert found.why.endswith("because of 1 columns (2,050 values), whose SHAP values would take too long")
+    assert found.why.endswith("because of 1 column (2,050 values), whose SHAP values would take too long")
 
 
 @pytest.mark.parametrize("how", [SHAP, IMPORTANCE])
