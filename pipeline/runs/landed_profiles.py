@@ -91,7 +91,7 @@ def groups(context: Context, folder: str) -> list[dict[str, Any]]:
         known = {part for e in landed.counted(context, name) if cached(e.event.profiles) for part in e.event.partitions}
     left = {part: count for part, count in rows.items() if part not in known}
     found = grouped(left, max(GROUP_ROWS, -(-total // MOST_GROUPS)))
-    log.info("%s: %d of %d partitions have no profile yet, %d groups", name, len(left), len(rows), len(found))
+    log.info("%s: %d of %d partitions have no profile yet, groups: %d", name, len(left), len(rows), len(found))
     return [
         {
             "title": f"{at} of {len(found)}: {len(group)} {'days' if len(group) > 1 else 'day'}, {sum(map(left.__getitem__, group)):,} rows",
