@@ -4,6 +4,7 @@ ahead, the route for alerts, and one SQLite writer at a time."""
 import account_routes
 import alert_webhook
 import download_routes
+import freeze_routes
 import page_routes
 import pages_ahead
 import rollout_routes
@@ -71,6 +72,7 @@ def create_page():
     # Those of files come before those of pages, which would take their ending for a part of a name.
     download_routes.add_to(page, get_user)
     rollout_routes.add_to(page, get_user)
+    freeze_routes.add_to(page, get_user)
     account_routes.add_to(page, get_user)
     page_routes.add_to(page, get_user)
     alert_webhook.add_to(page)

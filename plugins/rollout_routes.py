@@ -79,7 +79,7 @@ def said(status, error):
     return JSONResponse({"error": str(error)}, status_code=status)
 
 
-def from_elsewhere(request):
+def from_elsewhere(request, what="call back"):
     """Why a request may come from another site's page, which a browser would send this site's cookie with; '' when it does not.
 
     A browser adds no bearer token by itself. It says where a request comes from in `Sec-Fetch-Site`, and over plain HTTP in `Origin`;
@@ -89,10 +89,10 @@ def from_elsewhere(request):
     if headers.get("authorization", "").lower().startswith("bearer "):
         return ""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return "call back: the request is no JSON; press the button on the page"
+        return f"{what}: the request is no JSON; press the button on the page"
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     same = site == "same-origin" if site is not None else is_own(origin, headers.get("host"))
-    return "" if same else "call back: the request comes from another site; press the button on the page"
+    return "" if same else f"{what}: the request comes from another site; press the button on the page"
 
 
 def is_own(origin, host):

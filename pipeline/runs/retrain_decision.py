@@ -161,14 +161,8 @@ def _with_history(
     decided = _of_look(look) if rule == DRIFT else _of_decision(of_rule, history, unit)
     if of_rule.saving is None:
         decided |= _of_value(of_model.value(model.policy, backtest, known.cost), seen, unit)
-    facts = _base(model, live, as_of) | {
-        "others": {other: what for other, what in others.items() if other not in (rule, "never")},
-        "ages": {each.package.version: known.now - int(known.born[i]) for i, each in enumerate(history.versions)},
-        "losses": _table(history),
-        "economics": worth.as_dict(),
-        "cost": worth.retrain,
-        "currency": worth.currency,
-    }
+    others = {other: what for other, what in others.items() if other not in (rule, "never")}
+    facts = _base(model, live, as_of) | _seen_by(history, worth) | {"others": others}
     receipt = _with_basis(context, name, known, backtest, history, RetrainDecided(**(facts | decided)))
     held = [still if goes_by_moves(rule, look) else ""]
     skew = retrain_guards.skew_seen(context, name, as_of, look) if rule != DRIFT else None
@@ -176,6 +170,18 @@ def _with_history(
         held.append(retrain_guards.SKEW)
     receipt = retrain_guards.guarded(context, name, as_of, receipt, *held)
     return _in_budget(context, run, name, as_of, of_rule, unit, receipt) if rule == BUDGET else receipt
+
+
+def _seen_by(history: LiveHistory, worth: Worth) -> dict[str, Any]:
+    """The inputs, for the receipt."""
+    known = history.known
+    return {
+        "ages": {each.package.version: known.now - int(known.born[i]) for i, each in enumerate(history.versions)},
+        "losses": _table(history),
+        "economics": worth.as_dict(),
+        "cost": worth.retrain,
+        "currency": worth.currency,
+    }
 
 
 def _with_basis(
