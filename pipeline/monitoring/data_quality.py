@@ -70,18 +70,21 @@ class DataQuality:
 def judged(logged: LoggedQuality, rows: int, budget: float, looks: float) -> DataQuality:
     """The verdict of a look, of which there are so many `looks` a quarter with `budget` false alarms; `rows` are in its window."""
     found = replace(_of_times(logged, rows, budget, looks), refused=logged.refused)
-    for what, days in (
-        ("refused", logged.refused_days),
-        ("broken", logged.broken_days),
-        ("unknown", logged.unknown_days),
-    ):
-        rates = day_rates.judged(days, budget, looks, day_rates.SAID[what])
-        if rates is None:
-            continue
-        found = replace(found, **{f"{what}_share": rates.share, f"{what}_limit": rates.limit})
-        if rates.unusual:
-            others = f"{found.reason} and " if found.verdict == "alarm" else ""
-            found = replace(found, verdict="alarm", reason=f"{others}{rates.reason}")
+    days = {"refused": logged.refused_days, "broken": logged.broken_days, "unknown": logged.unknown_days}
+    rates = {what: day_rates.judged(of, budget, looks, day_rates.SAID[what]) for what, of in days.items()}
+    refused, broken, unknown = rates.values()
+    found = replace(
+        found,
+        refused_share=refused.share if refused else None,
+        refused_limit=refused.limit if refused else None,
+        broken_share=broken.share if broken else None,
+        broken_limit=broken.limit if broken else None,
+        unknown_share=unknown.share if unknown else None,
+        unknown_limit=unknown.limit if unknown else None,
+    )
+    if unusual := [of.reason for of in rates.values() if of is not None and of.unusual]:
+        others = [found.reason] if found.verdict == "alarm" else []
+        found = replace(found, verdict="alarm", reason=" and ".join([*others, *unusual]))
     return found
 
 

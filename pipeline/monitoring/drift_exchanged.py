@@ -203,8 +203,7 @@ def texts_of(rows: Table, categories: Sequence[str], taken: np.ndarray | None = 
     found: Texts = {}
     for name in categories:
         column = rows[name].iloc[taken if taken is not None else slice(None)]
-        there = column.notna().to_numpy() & (column != MISSING_CATEGORY).fillna(False).to_numpy(bool)
-        found[name] = np.where(there, column.astype(object).to_numpy(), None)
+        found[name] = np.array([None if pd.isna(v) or v == MISSING_CATEGORY else v for v in column], dtype=object)
     return found
 
 

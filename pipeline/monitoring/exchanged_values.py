@@ -170,17 +170,25 @@ class ValueExchanges:
         found.sort(key=lambda pair: -pair[0])
         return [(column, values) for _, column, values in found[:MOST_PAIRS]]
 
+    def _standard(self, rows: Rows) -> np.ndarray:
+        """The numbers, each less the mean of its block: a season moves all values of a category alike. One that the reference never came near
+        says nothing."""
+        some = rows.numbers[:, self._places]
+        usual = (some >= self._least) & (some <= self._most)
+        standard = np.where(usual, np.nan_to_num((some - self._centre) / self._spread), 0.0)
+        _, of_row = np.unique(rows.blocks, return_inverse=True)
+        for place in range(standard.shape[1]):
+            counted = np.maximum(np.bincount(of_row, usual[:, place]), 1)
+            standard[:, place] -= (np.bincount(of_row, standard[:, place]) / counted)[of_row]
+        return np.clip(np.where(usual, standard, 0.0), -MOST_DEVIATION, MOST_DEVIATION)
+
     def _seen(
         self, rows: Rows, column: str, values: tuple[str, str], taken: np.ndarray, middle: np.ndarray
     ) -> np.ndarray:
-        """What is seen of the rows `taken`: (rows, seen), which changes its sign with the value. A number that the reference never came near says
-        nothing."""
-        some = rows.numbers[taken][:, self._places]
-        usual = (some >= self._least) & (some <= self._most)
-        standard = np.where(usual, np.nan_to_num((some - self._centre) / self._spread), 0.0)
-        standard = np.clip(standard, -MOST_DEVIATION, MOST_DEVIATION)
+        """What is seen of the rows `taken`: (rows, seen), which changes its sign with the value."""
+        standard = self._standard(rows)[taken]
         of = {name: texts[taken] for name, texts in rows.texts.items()}
-        none = np.zeros(len(some))
+        none = np.zeros(len(standard))
         others = [
             (of[name] == value) * 1.0 if name in of and name != column else none for name, value in self._indicators
         ]

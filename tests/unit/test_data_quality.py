@@ -221,6 +221,21 @@ def test_more_refused_requests_than_usual_are_an_alarm(logged, looks, verdict, r
     assert LoggedQuality.read_text(logged.as_text()) == logged
 
 
+@pytest.mark.parametrize(("what", "said"), [("broken", "break a rule"), ("unknown", "that training never saw")])
+def test_more_broken_rows_or_unknown_categories_than_usual_are_an_alarm(what, said):
+    """By their share of a day's rows, as refused ones; a day with few such rows is none of the history either."""
+    few = [(19, 25), *[(2, 1000)] * 50]
+    logged = replace(log(), **{f"{what}_days": ((60, 1000), *few)})
+    found = judged(logged, 700, 1, DAILY)
+    assert (
+        found.verdict == "alarm"
+        and f"60 of 1,000 requests {'have a category ' * (what == 'unknown')}{said}" in found.reason
+    )
+    assert getattr(found, f"{what}_share") == 0.06 and getattr(found, f"{what}_limit") == 0.005
+    assert judged(replace(logged, **{f"{what}_days": tuple(few)}), 700, 1, DAILY).verdict == "usual"
+    assert LoggedQuality.read_text(logged.as_text()) == logged
+
+
 def test_what_slots_counted_of_requests_is_read_hour_by_hour(tmp_path, caplog):
     """Of every process; a file that is none is left out and said, and an unknown kind is `other`."""
     hour = int(AS_OF.timestamp()) // 3600
