@@ -134,7 +134,9 @@ class Served:
     def __init__(self, version: Path, listening: socket.socket, key: str) -> None:
         self.version, self.exported = version, checked(version, key)
         command = [sys.executable, "-B", "-m", "pipeline.edge.worker", str(version), str(listening.fileno())]
-        environment = {**os.environ, "PYTHONPATH": str(version / "code")}
+        # Where onnxruntime and numpy are in a folder of PYTHONPATH, they stay there.
+        paths = [str(version / "code"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         self.process = subprocess.Popen(
             command, env=environment, cwd=HERE, pass_fds=[listening.fileno()], stdout=subprocess.PIPE, text=True
         )

@@ -8,7 +8,7 @@ from pipeline.errors import DataError
 from pipeline.init.facts import Facts
 from pipeline.init.looks import Looks
 from pipeline.init.request import LeftOut, Request
-from pipeline.settings.columns import BESIDE_FEATURES, RESERVED, one_name
+from pipeline.settings.columns import BESIDE_FEATURES, LONGEST_NAME, RESERVED, one_name
 
 # The lists of params.yaml, in its order.
 KINDS = ("numeric", "categorical", "datetime", "text")
@@ -52,6 +52,8 @@ def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
     """Why a column is no feature, and what to do about it; None for one that is."""
     if one_name(each.name) in RESERVED | BESIDE_FEATURES:
         return "Perennial uses this name itself", "rename it in a SELECT as --data"
+    if not each.name.isprintable() or len(each.name) > LONGEST_NAME:
+        return "its name has a letter that is not shown, or is too long", "rename it in a SELECT as --data"
     if each.filled == 0:
         return "it has a value in no row", ""
     if not each.fits:

@@ -60,6 +60,14 @@ class Looks:
         )
         return before_rows == 0 and without == 0
 
+    def is_mostly_after(self, later: str, earlier: str) -> bool:
+        """Whether the time `later` is not before `earlier` in at least half of the rows that have both."""
+        after, before = self._instants(later, earlier)
+        not_before, rows = self._counted(
+            f"SELECT count(*) FILTER ({after} >= {before}), count({after} >= {before}) FROM {TABLE}"
+        )
+        return not_before >= rows / 2
+
     def is_known_by(self, column: str, time: str) -> bool:
         """Whether the time in `column` is later than `time` in next to no row."""
         known, by = self._instants(column, time)

@@ -23,7 +23,8 @@ from pipeline.init.table import TABLE, Origin
 
 _CURRENCY = "[$€£¥%]"
 _NUMBER = r"[+-]?(\d{1,3}([.,'’ \x{00a0}\x{202f}]\d{3})+|\d+)([.,]\d+)?"
-MARKED = rf"[+-]?{_CURRENCY}?\s?{_NUMBER}\s?{_CURRENCY}?"
+# In accounts a negative number is in brackets.
+MARKED = rf"[+-]?\(?{_CURRENCY}?\s?{_NUMBER}\s?{_CURRENCY}?\)?"
 # A column of so many different numbers is none of categories, and so few other texts in it are words for a missing one.
 MANY_NUMBERS, FEW_WORDS = 50, 5
 LOOKED_AT = 1000
@@ -67,7 +68,7 @@ class OddCells:
             raise DataError(
                 f"--data column {each.name}",
                 f"has numbers with marks in them, like {one!r}, in {marks:,} of {each.filled:,} rows",
-                f"take the marks out, for example with --data {self._select(each.name, _without_marks(quoted(each.name), mark))}, "
+                f"take the marks out, for example with --data {self.select(each.name, _without_marks(quoted(each.name), mark))}, "
                 f"which reads {one!r} as {reads:.15g}{otherwise}",
             )
         if numbers >= 0.5 * each.filled and different > MANY_NUMBERS and words <= FEW_WORDS:
@@ -76,7 +77,7 @@ class OddCells:
                 f"--data column {each.name}",
                 f"is a number in {numbers:,} of {each.filled:,} rows, and {other!r} in most others",
                 f"make that a missing value, for example with --data "
-                f"{self._select(each.name, f'try_cast(trim({pointed}) AS DOUBLE)')}{otherwise}",
+                f"{self.select(each.name, f'try_cast(trim({pointed}) AS DOUBLE)')}{otherwise}",
             )
 
     def formats(self, column: str) -> list[str]:
@@ -94,9 +95,9 @@ class OddCells:
         sql = f"try_strptime({quoted(column)}, {text_sql.literal(formats[0])})"
         others = [form for form in formats[1:] if len(form) == len(formats[0])]
         unsure = f" (or {others[0]!r}: both fit)" if others else ""
-        return f"read them with --data {self._select(column, sql)}{unsure}"
+        return f"read them with --data {self.select(column, sql)}{unsure}"
 
-    def _select(self, column: str, sql: str) -> str:
+    def select(self, column: str, sql: str) -> str:
         """The query in the quotes of a shell."""
         before = f"{self.origin.before}; " if self.origin.before else ""
         query = f"{before}SELECT * REPLACE ({sql} AS {quoted(column)}) FROM {self._relation(column)}"
@@ -119,6 +120,6 @@ class OddCells:
 
 def _without_marks(cell: str, mark: str) -> str:
     """SQL for the number that the text `cell` has beside its marks; `mark` is the decimal one."""
-    digits = f"regexp_replace({cell}, '[^0-9{mark}+-]', '', 'g')"
+    digits = f"regexp_replace(replace({cell}, '(', '-'), '[^0-9{mark}+-]', '', 'g')"
     pointed = digits if mark == "." else f"replace({digits}, ',', '.')"
     return f"try_cast({pointed} AS DOUBLE)"

@@ -53,7 +53,9 @@ class LeftOut:
     advice: str = ""
 
     def __str__(self) -> str:
-        return f"left out {self.column}: {self.why}{f'; {self.advice}' if self.advice else ''}"
+        # In a comment of the block a line break would end the comment.
+        name = self.column if self.column.isprintable() else repr(self.column)
+        return f"left out {name}: {self.why}{f'; {self.advice}' if self.advice else ''}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.data.neutral_sql import unfit_category
 from pipeline.errors import DataError, SettingsError
-from pipeline.init import counts, flags, row_weights
+from pipeline.init import counts, flags, row_weights, target_labels
 from pipeline.init.facts import Facts
 from pipeline.init.features import choose, goes_on, has_age
 from pipeline.init.looks import Looks
@@ -62,6 +62,7 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     said: list[Assumption] = []
     target = facts[request.target]
     why_counts = counts.why_counts(target, looks.rows_of_numbers()) if counts.may_count(target) else None
+    target_labels.refuse_spellings(request, target, looks, odd)
     task, positive = _task(request, target, looks, said, why_counts)
     time = _time(request, facts, odd, said)
     label_time = _label_time(request, facts, time, looks, said)
@@ -263,7 +264,13 @@ def _label_time(
             raise DataError(
                 f"--label-time {request.label_time}", "holds no times", "name a column that does, or leave it out"
             )
-        return facts[request.label_time]
+        if time.is_time and given.is_time and not looks.is_mostly_after(given.name, time.name):
+            raise DataError(
+                f"--label-time {given.name}",
+                f"is before {time.name} in most rows, and a label is not known before its features are",
+                "name the time when the answer became known, or leave the flag out",
+            )
+        return given
     for each in facts.values():
         named = NAMES_OF_LABEL_TIMES.search(each.name) and each.name != time.name
         if named and each.is_time and time.is_time and looks.follows(each.name, time.name):

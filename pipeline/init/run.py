@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -117,7 +118,8 @@ def _frame(
     with readable("--data"):
         frame = connection.sql(query).df()
     for name in numbers:
-        frame[name] = frame[name].astype("float64")
+        # Infinite cells are in no run's rows either.
+        frame[name] = frame[name].astype("float64").replace([np.inf, -np.inf], np.nan)
     return frame
 
 

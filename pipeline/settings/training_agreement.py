@@ -109,6 +109,9 @@ def _search(model: Any) -> Iterator[Fault]:
     training = model.training
     if training.search is not None:
         kind = estimators.kind_of(training.task)
+        if ":" not in training.estimator and estimators.estimator_fault(training.estimator, kind, True):
+            # Of an estimator that is none, nobody can say what there is to search.
+            return
         for key, why in search_faults(training.search, training.estimator, kind, training.options):
             yield f"training.{key}", why
 

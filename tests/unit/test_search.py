@@ -210,3 +210,13 @@ def test_minutes_are_enough_for_a_short_name(churn, kind, estimator):
     assert first not in ranges_of(Search(minutes=5), estimator, kind, {first: 1})
     for options in list(candidates.drawn(ranges, 1, 5)):
         named.estimator_for(model_of(churn, estimator=estimator, options=options, search={}, **task).training)
+
+
+def test_a_wrong_estimator_is_one_fault_with_a_search_too(project):
+    """What there is to search of an estimator that is none is not told beside it."""
+    change_params(project, "models.churn.training.estimator", "nonsense")
+    change_params(project, "models.churn.training.options", {})
+    change_params(project, "models.churn.training.search", {"minutes": 1})
+    with pytest.raises(SettingsError) as refused:
+        load(project).model("churn")
+    assert "training.estimator: must be one of" in str(refused.value) and "search.ranges" not in str(refused.value)

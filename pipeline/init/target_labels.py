@@ -1,0 +1,47 @@
+"""Labels that are one answer in several spellings, such as yes, Yes and Y: each would be a class of its own, and the model would be wrong."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from pipeline.data.sql import quoted
+from pipeline.data.text_sql import literal
+from pipeline.errors import DataError
+from pipeline.init.facts import Facts
+from pipeline.init.looks import Looks
+from pipeline.init.odd_cells import OddCells
+from pipeline.init.request import Request
+from pipeline.serving.schema.spelling import WORDS
+
+# More labels than this are names or texts, and are refused or kept as such.
+MOST = 1000
+
+
+def refuse_spellings(request: Request, target: Facts, looks: Looks, odd: OddCells) -> None:
+    """Raises DataError, with the SELECT that writes them alike, for a target of texts some of whose labels differ in spelling alone. Who
+    states `--task multiclass` means each of them."""
+    is_text = target.type == "VARCHAR" and not (target.is_number or target.is_truth)
+    if request.task not in (None, "binary") or not is_text or not 2 <= target.different <= MOST:
+        return
+    labels = list(looks.labels())
+    words = [label for label in labels if label.lower() in WORDS]
+    cell = f"lower(trim({quoted(target.name)}))"
+    if len(labels) > 2 and len(words) == len(labels):
+        same = [label for label in labels if WORDS[label.lower()]]
+        sql = f"CASE {' '.join(_when(cell, words, truth) for truth in (True, False))} END"
+    else:
+        alike = defaultdict(list)
+        for label in labels:
+            alike[label.lower()].append(label)
+        same, sql = max(alike.values(), key=len), cell
+    if len(same) > 1:
+        raise DataError(
+            f"--target {target.name}",
+            f"has labels that differ in spelling alone, {', '.join(map(repr, same[:5]))}, and each would be a class",
+            f"write them alike, for example with --data {odd.select(target.name, sql)}, or say --task multiclass",
+        )
+
+
+def _when(cell: str, words: list[str], truth: bool) -> str:
+    of = sorted({word.lower() for word in words if WORDS[word.lower()] is truth})
+    return f"WHEN {cell} IN ({', '.join(map(literal, of))}) THEN {str(truth).upper()}"

@@ -1,0 +1,74 @@
+"""Of a table as people keep them, `init` refuses what would be learnt wrongly, with what to write instead."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.init.request import Request
+from pipeline.init.run import init
+from tests.unit.test_init import PARAMS
+
+ROWS = 400
+RANDOM = np.random.default_rng(3)
+SIZE = RANDOM.normal(size=ROWS)
+IS = RANDOM.normal(size=ROWS) + SIZE > 0
+SPELLINGS = [("yes", "no"), ("Yes", "No"), ("Y", "N"), ("true", "false"), ("1", "0")]
+
+
+@pytest.fixture
+def drafted(tmp_path, monkeypatch):
+    """Drafts a block for a table of ROWS rows with the given columns, and `size`."""
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.chdir(tmp_path)
+
+    def draft(data="rows.csv", target="answer", asked=None, **columns):
+        seen = pd.date_range("2024-01-01", periods=ROWS, freq="h").strftime("%Y-%m-%dT%H:%M:%SZ")
+        frame = pd.DataFrame({"seen_at": seen, "size": SIZE.round(4), **columns})
+        frame.to_csv("rows.csv", index=False)
+        return init(Request("model", data, target, **(asked or {})), tmp_path, False).draft
+
+    return draft
+
+
+def test_an_answer_in_five_spellings_is_refused_with_the_select_that_writes_it_alike(drafted):
+    """The SELECT gives a binary task; nobody gets ten classes without having asked for them."""
+    answer = [SPELLINGS[row % 5][0 if truth else 1] for row, truth in enumerate(IS)]
+    with pytest.raises(
+        DataError, match="differ in spelling alone, '1', 'Y', 'Yes', 'true', 'yes', and each"
+    ) as refused:
+        drafted(answer=answer)
+    select = re.search(r'--data "(.*)", or say', str(refused.value))[1].replace('\\"', '"')
+    draft = drafted(data=select, answer=answer)
+    assert draft.settings["training"]["task"] == "binary"
+
+
+def test_labels_that_differ_in_capitals_are_one_class_until_somebody_says_otherwise(drafted):
+    """`--task multiclass` says otherwise."""
+    answer = np.where(IS, "gone", np.where(SIZE > 0, "stays", "Stays"))
+    with pytest.raises(DataError, match="differ in spelling alone, 'Stays', 'stays'"):
+        drafted(answer=answer)
+    draft = drafted(answer=answer, asked={"task": "multiclass"})
+    assert draft.settings["training"]["task"] == "multiclass"
+
+
+def test_a_label_that_was_known_before_its_features_is_refused(drafted):
+    """A label time before the event time in most rows is the wrong column, or the wrong way round."""
+    done = pd.date_range("2023-12-01", periods=ROWS, freq="h").strftime("%Y-%m-%dT%H:%M:%SZ")
+    with pytest.raises(DataError, match="--label-time done: is before seen_at in most rows"):
+        drafted(answer=np.where(IS, "yes", "no"), done=done, asked={"label_time": "done"})
+
+
+def test_a_number_in_brackets_is_a_negative_one(drafted):
+    """As accounts write it: the SELECT that is offered reads (12.50) as -12.5."""
+    paid = [f"({abs(size):.2f})" if size < 0 else f"{size:.2f}" for size in SIZE * 100]
+    with pytest.raises(DataError, match=r"column paid: has numbers with marks .* as -\d"):
+        drafted(answer=np.where(IS, "yes", "no"), paid=paid)
+
+
+def test_a_column_with_a_line_break_in_its_name_is_left_out(drafted):
+    """Its comment in the block stays one line."""
+    draft = drafted(answer=np.where(IS, "yes", "no"), **{"two\nlines": RANDOM.normal(size=ROWS).round(2)})
+    assert [str(each).partition(":")[0] for each in draft.left_out] == [r"left out 'two\nlines'"]
