@@ -13,8 +13,8 @@ from pipeline.ledger.rollup_parts import MOVED
 from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import Entry, Ledger
 
-# Among so many of the newest moves a predecessor is looked for first.
-MOVES_READ = 20
+# Among so many of the newest moves a predecessor is looked for, one after the other, and then among all.
+MOVES_READ = (4, 20)
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,11 @@ def trusted_predecessor(
     A version that was rolled back counts again once it is deployed again.
     """
     # A package of the newest moves was last rolled back among them too, if ever. All are read where these do not have it.
-    newest: list[Entry[Move]] = ledger.last(*MOVES, model=model, count=MOVES_READ)
-    found = _predecessor_in(newest, live, version)
-    if found is not None or len(newest) < MOVES_READ:
-        return found
+    for count in MOVES_READ:
+        newest: list[Entry[Move]] = ledger.last(*MOVES, model=model, count=count)
+        found = _predecessor_in(newest, live, version)
+        if found is not None or len(newest) < count:
+            return found
     return _predecessor_in(ledger.events(*MOVES, model=model), live, version)
 
 

@@ -23,7 +23,8 @@ from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger import chain
 from pipeline.ledger.chain import Anchor, Head
 from pipeline.registry import held, moved_store, packages
-from pipeline.registry.held import Client, Held, Rest
+from pipeline.registry.held import Client, Held, Reader, Rest
+from pipeline.registry.held_file import Database
 from pipeline.registry.lookups import (
     AS_OF_TAG,
     another_package,
@@ -74,6 +75,11 @@ def as_of_alias(as_of: datetime) -> str:
 
 def artifact_root(home: Path) -> Path:
     return home / "mlflow" / "artifacts"
+
+
+def own_store(home: Path) -> str:
+    """The address of MLflow's own store in `home`, which this machine's server serves."""
+    return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
 
 
 def making_tables(home: Path) -> BaseFileLock:
@@ -135,8 +141,8 @@ class Registry:
         with making_tables(self.home):
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
-            if (own := self.home / "mlflow" / "mlflow.db") == Path(uri.removeprefix("sqlite:///")):
-                moved_store.follow(own, self.artifact_root)
+            if uri == own_store(self.home):
+                moved_store.follow(self.home / "mlflow" / "mlflow.db", self.artifact_root)
             tables_exist.write_text(str(self.home), encoding="utf-8")
         return client
 
@@ -335,12 +341,22 @@ class Registry:
             ) from error
         return local
 
-    def held(self, name: str, version: str, digest: str) -> Held:
-        """What MLflow holds of a live version whose package has this `digest`. Raises RegistryError when MLflow does not say."""
+    def held(self, name: str, version: str, digest: str, reader: Reader | None = None) -> Held:
+        """What MLflow holds of a live version whose package has this `digest`, asked by a `reader` of `reader()`. Raises
+        RegistryError when MLflow does not say."""
         if self._is_new:
             return Held()
-        reader = Rest(self.uri) if self.uri.startswith("http") else Client(self.client())
-        return held.held(reader, name, version, lambda tags: self._is_another(name, version, tags, digest))
+        return held.held(
+            reader or self.reader(), name, version, lambda tags: self._is_another(name, version, tags, digest)
+        )
+
+    def reader(self) -> Reader:
+        """How MLflow is asked what it holds; one serves for many questions. Raises RegistryAwayError."""
+        if self.uri.startswith("http"):
+            return Rest(self.uri)
+        if self.uri.startswith("sqlite:///"):
+            return Database(Path(self.uri.removeprefix("sqlite:///")))
+        return Client(self.client())
 
     def _is_another(self, name: str, version: str, tags: Mapping[str, str], digest: str) -> bool:
         tagged, signature = tags.get(PACKAGE_TAG, ""), tags.get(SIGNATURE_TAG, "")
