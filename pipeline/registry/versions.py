@@ -109,7 +109,7 @@ class Registry:
         return artifact_root(self.home)
 
     @property
-    def _is_new(self) -> bool:
+    def is_new(self) -> bool:
         """Whether this machine's own store was not made yet, so that it has no version."""
         return self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
 
@@ -148,7 +148,7 @@ class Registry:
 
     def check_experiment(self, name: str) -> None:
         """Raises RegistryError when the model's experiment was deleted. While MLflow is away it is not checked."""
-        if self._is_new:
+        if self.is_new:
             return
         try:
             experiment = self.client().get_experiment_by_name(name)
@@ -185,7 +185,7 @@ class Registry:
 
     def anchors(self, names: Iterable[str]) -> list[Anchor]:
         """For each version of the models `names` the ledger's head in its tags."""
-        if self._is_new:
+        if self.is_new:
             return []
         client = self.client()
         from mlflow.exceptions import MlflowException
@@ -344,7 +344,7 @@ class Registry:
     def held(self, name: str, version: str, digest: str, reader: Reader | None = None) -> Held:
         """What MLflow holds of a live version whose package has this `digest`, asked by a `reader` of `reader()`. Raises
         RegistryError when MLflow does not say."""
-        if self._is_new:
+        if self.is_new:
             return Held()
         return held.held(
             reader or self.reader(), name, version, lambda tags: self._is_another(name, version, tags, digest)
