@@ -1,4 +1,10 @@
-"""The tables of the pages as files: a page's address with `.csv` or `.json` behind it, under the same login."""
+"""The tables of the pages as files: a page's address with `.csv` or `.json` behind it, under the same login.
+
+A file is sent while it is read, a part at a time: years of events would take seconds before the first byte. A file that breaks off is no
+whole answer to its reader, by HTTP's own rules.
+"""
+
+from itertools import chain
 
 # Each is a module of pipeline.pages with a function `table`.
 PAGES = {
@@ -26,7 +32,7 @@ def answer_of(name, form):
     from importlib import import_module
 
     from fastapi import Request
-    from fastapi.responses import PlainTextResponse, Response
+    from fastapi.responses import PlainTextResponse, StreamingResponse
 
     def answer(request: Request):
         from pipeline.context import Context
@@ -37,11 +43,15 @@ def answer_of(name, form):
         if name == "audit":
             asked["kind"] = request.query_params.get("kind", "")
         try:
-            found = import_module(f"pipeline.pages.{name}").table(Context.here(), **asked)
+            context = Context.here()
+            with context.ledger.reading():
+                found = import_module(f"pipeline.pages.{name}").table(context, **asked)
+                parts = found.json_parts() if form == "json" else found.csv_parts()
+                # What is wrong at the beginning has its status.
+                first = next(parts)
         except PerennialError as error:
             return PlainTextResponse(str(error), status_code=status_of(error))
-        if form == "json":
-            return Response(found.json(), media_type="application/json")
-        return Response(found.csv(), media_type="text/csv; charset=utf-8")
+        kind = "application/json" if form == "json" else "text/csv; charset=utf-8"
+        return StreamingResponse(chain([first], parts), media_type=kind)
 
     return answer

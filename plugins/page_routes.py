@@ -66,7 +66,9 @@ def shown(make):
     from pipeline.errors import PerennialError
 
     try:
-        return HTMLResponse(make(Context.here()))
+        context = Context.here()
+        with context.ledger.reading():
+            return HTMLResponse(make(context))
     except PerennialError as error:
         return unshown(error)
 

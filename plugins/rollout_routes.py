@@ -60,7 +60,9 @@ def shown(make, say):
     from pipeline.pages.answers import status_of
 
     try:
-        return make(Context.here())
+        context = Context.here()
+        with context.ledger.reading():
+            return make(context)
     except PerennialError as error:
         return say(status_of(error), error)
 

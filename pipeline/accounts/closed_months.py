@@ -21,8 +21,8 @@ from pipeline.ledger.store import EVENTS, Ledger, now
 
 # So many bills are kept in a process, each of some hundred lines.
 MOST_KEPT = 500
-# So long a bill is shown again as it is.
-FRESH_MS = 20_000
+# So long a bill is shown again as it is, with the time that it is of.
+FRESH_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,10 @@ class _Kept:
 _KEPT: dict[tuple[str, str, str, bool], _Kept] = {}
 
 
-def bill_so_far(ledger: Ledger, terms: Terms, settings: str, *, model: str = "", by_month: bool = False) -> Statement:
-    """The account of `model`, '' for all, up to its `until`, some seconds ago at most; a line for each part and model, and each month with
+def bill_so_far(
+    ledger: Ledger, terms: Terms, settings: str, *, model: str = "", by_month: bool = False, fresh_ms: int = 0
+) -> Statement:
+    """The account of `model`, '' for all, up to its `until`, `fresh_ms` ago at most (0: FRESH_MS); a line for each part and model, and each month with
     `by_month`. `settings` names what `terms` were read from, as a digest of params.yaml does. Raises LedgerError."""
     until, key = now(), (ledger.url, settings, model, by_month)
     kept = _KEPT.get(key)
@@ -49,9 +51,14 @@ def bill_so_far(ledger: Ledger, terms: Terms, settings: str, *, model: str = "",
         kept = _made(ledger, terms, model, until, by_month)
         while len(_KEPT) >= MOST_KEPT:
             _KEPT.pop(next(iter(_KEPT)), None)
-    elif not 0 <= ms_of(until) - ms_of(kept.bill.until) < FRESH_MS:
+    elif not 0 <= ms_of(until) - ms_of(kept.bill.until) < (fresh_ms or FRESH_MS):
         present = statement(ledger, terms, model=model, month=kept.month, until=until)
-        lines = _summed([*kept.closed, *present.lines], by_month)
+        # A month that is over has no line in common with the present one.
+        lines = (
+            (*kept.closed, *_summed(present.lines, True))
+            if by_month
+            else _summed([*kept.closed, *present.lines], False)
+        )
         # What slots took on a month's last day is known after its end.
         idle = idle_hours(ledger, present.lives, terms.prices, model=model)
         kept = replace(kept, bill=replace(kept.bill, until=until, lines=lines, idle=idle))

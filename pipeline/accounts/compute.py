@@ -44,10 +44,12 @@ def compute_lines(
     wanted = sorted(each for each in parted if month in ("", each))
     # A piece of the roll-up has each key once.
     sums: dict[tuple[str, str, str], list[int]] = {}
-    for name, step, at, *used in rolled_up(ledger, rollup_parts.STEPS, model=model)[rollup_parts.STEPS]:
+    for row in rolled_up(ledger, rollup_parts.STEPS, model=model)[rollup_parts.STEPS]:
+        at = row[2]
         if month in ("", at) and at not in parted:
-            before = sums.get((name, step, at))
-            sums[name, step, at] = used if before is None else [a + b for a, b in zip(before, used, strict=True)]
+            key, used = (row[0], row[1], at), row[3:]
+            before = sums.get(key)
+            sums[key] = used if before is None else [a + b for a, b in zip(before, used, strict=True)]
     of = {at: prices.at(f"{at}-01T00:00:00.000Z") for at in {key[2] for key in sums}}
     if (place := (ledger.url, prices.model_dump_json())) not in _MADE and len(_MADE) >= PLACES:
         _MADE.clear()

@@ -56,12 +56,12 @@ class IdleShare:
 
 def idle_hours(ledger: Ledger, lives: Sequence[SlotLife], prices: Prices, *, model: str = "", month: str = "") -> tuple[Idle, ...]:  # fmt: skip
     """One for each part, model and month in which slots were watched; of `model` and `month` alone or of all (''). Raises LedgerError."""
-    of_slot: dict[tuple[str, str, str], list[SlotLife]] = defaultdict(list)
-    for life in lives:
-        of_slot[life.model, life.slot, life.version].append(life)
     changes = [ms_of(since) for since, _ in prices.periods if since]
     sums: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    rows = together(row for row in rolled_up(ledger, USED, model=model)[USED] if month in ("", row[MONTH]))
+    rows = list(together(row for row in rolled_up(ledger, USED, model=model)[USED] if month in ("", row[MONTH])))
+    of_slot: dict[tuple[str, str, str], list[SlotLife]] = defaultdict(list)
+    for life in lives if rows else ():
+        of_slot[life.model, life.slot, life.version].append(life)
     for name, slot, version, of_month, second, start, end, covered, busy in rows:
         found = _held(of_slot[name, slot, version], start, end, prices, changes)
         if found is None:

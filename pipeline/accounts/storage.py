@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from pipeline.accounts.lines import STORAGE, TRANSFER, Line, Sum, ms_of, spans_of
+from pipeline.accounts.lines import STORAGE, TRANSFER, Line, Sum, month_of, ms_of, spans_of
 from pipeline.ledger.rollup_parts import BYTES
 from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import Ledger
@@ -38,13 +38,16 @@ def storage_lines(ledger: Ledger, prices: Prices, until: int, *, model: str = ""
 def _stored(model: str, landed: list[tuple[int, int]], prices: Prices, until: int, month: str) -> list[Line]:
     """From one landing or prune to the next as many bytes lie there as have landed so far and were not removed."""
     changes = [ms_of(since) for since, _ in prices.periods if since]
+    first, after = month_of(month)[1:] if month else (0, until)
     sums: dict[str, Sum] = defaultdict(Sum)
     stored = 0
     ends = [at for at, _ in landed[1:]] + [until]
     for (start, more), end in zip(landed, ends, strict=True):
         # A ledger that began after the remote knows less of what was sent than of what was removed.
         stored = max(stored + more, 0)
-        for span in spans_of(month, start, end, changes) if stored else ():
+        if not stored or end <= first or start >= after:
+            continue
+        for span in spans_of(month, start, end, changes):
             sums[span.month].add(stored / GB * span.months, span.prices(prices).storage_gb_month)
     known = prices.known("storage_gb_month")
     return [Line(STORAGE, model, at, of.amount, of.quantity, price=known) for at, of in sums.items()]

@@ -26,8 +26,8 @@ def costs(arguments: argparse.Namespace) -> Answer:
     context = context_of_a_person()
     model = known_model(context, arguments.model)
     terms = Terms.of(context.params)
-    bill = statement(context.ledger, terms, model=model, month=arguments.month, run=arguments.run)
     with context.ledger.reading():
+        bill = statement(context.ledger, terms, model=model, month=arguments.month, run=arguments.run)
         runs = [
             each for run in bill.shown_runs for each in run_costs(context.ledger, terms.prices, run=run, model=model)
         ]
@@ -46,7 +46,8 @@ def account(arguments: argparse.Namespace) -> Answer:
     _without_pauses()
     context = context_of_a_person()
     model, terms = known_model(context, arguments.model), Terms.of(context.params)
-    told = account_of(context.ledger, terms, model, last=arguments.last)
+    with context.ledger.reading():
+        told = account_of(context.ledger, terms, model, last=arguments.last)
     return Answer("", told.as_dict()) if arguments.json else Answer(account_table.account(told))
 
 
@@ -58,8 +59,9 @@ def roi(arguments: argparse.Namespace) -> Answer:
     _without_pauses()
     context = context_of_a_person()
     model = known_model(context, arguments.model)
-    earned = roi_of(context.ledger, Terms.of(context.params), context.params.baseline, model=model)
-    told = earned.as_dict()
+    with context.ledger.reading():
+        earned = roi_of(context.ledger, Terms.of(context.params), context.params.baseline, model=model)
+        told = earned.as_dict()
     return Answer("", told) if arguments.json else Answer(roi_table.roi(told))
 
 

@@ -18,7 +18,9 @@ def prune(arguments: argparse.Namespace) -> Answer:
 
     context = context_of_a_person()
     models = [known_model(context, model) for model in arguments.models]
-    pruned = run.prune(context, "cli/prune", models, arguments.dry_run)
+    # Of hundreds of models to open a connection for each question is most of the time.
+    with context.ledger.reading():
+        pruned = run.prune(context, "cli/prune", models, arguments.dry_run)
     return Answer(_text(pruned), pruned.as_dict(), 1 if pruned.notes else 0)
 
 

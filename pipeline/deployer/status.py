@@ -25,7 +25,8 @@ from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, Ro
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
 from pipeline.policy.freeze import all_frozen
-from pipeline.registry.versions import Registry
+from pipeline.registry.held import Reader
+from pipeline.registry.versions import Registry, own_store
 from pipeline.reliability.judging import burning_now
 from pipeline.rollout import registry_agreement
 from pipeline.rollout.opened import is_recorded, open_rollout
@@ -124,10 +125,10 @@ def _without_verdict(ledger: Ledger, names: Sequence[str]) -> dict[str, str]:
 
 
 def _registry(context: Context) -> _Asked:
-    """MLflow, asked through its server where one runs: to read the store's file itself, MLflow has to be imported for seconds."""
-    registry, url = context.registry, services_of(context.home).get("mlflow")
-    if url and registry.uri.startswith("sqlite") and processes.supervisor(context.home) is not None:
-        registry = replace(registry, uri=url)
+    """MLflow; the store of this machine is read from its file, whoever serves it: a server takes each question by itself."""
+    registry, served = context.registry, services_of(context.home).get("mlflow", "")
+    if registry.uri.rstrip("/") == served.rstrip("/") and processes.supervisor(context.home) is not None:
+        registry = replace(registry, uri=own_store(context.home))
     return _Asked(registry)
 
 
@@ -137,12 +138,14 @@ class _Asked:
 
     registry: Registry
     away: str = ""
+    reader: Reader | None = None
 
     def lines(self, model: str, live: PackageOfVersion) -> tuple[str, ...]:
         """What of the model does not agree in MLflow."""
         if not self.away:
             try:
-                held = self.registry.held(model, live.version, live.digest)
+                self.reader = self.reader or self.registry.reader()
+                held = self.registry.held(model, live.version, live.digest, self.reader)
                 return tuple(registry_agreement.lines(model, live.version, held, self.registry.uri))
             except RegistryError as error:
                 self.away = registry_agreement.away(error)

@@ -18,12 +18,12 @@ def rendered(template: Path, facts: dict[str, Any], filters: Mapping[str, Callab
 
     Raises jinja2.UndefinedError for a missing fact.
     """
-    page = _compiled(template, tuple((filters or {}).items())).render(facts)
+    page = compiled(template, tuple((filters or {}).items())).render(facts)
     return page.encode("utf-8", "backslashreplace").decode()
 
 
 @functools.cache
-def _compiled(template: Path, filters: tuple[tuple[str, Callable[[Any], Any]], ...]) -> jinja2.Template:
+def compiled(template: Path, filters: tuple[tuple[str, Callable[[Any], Any]], ...]) -> jinja2.Template:
     """To read a large template takes longer than to fill it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, LAYOUTS]), autoescape=True, undefined=jinja2.StrictUndefined

@@ -5,15 +5,19 @@ cost of a step = cpu_s / 3600 * cpu_core_hour + peak_mb / 1024 * wall_s / 3600 *
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from pipeline.ledger.events import Event, StepEnded, StepStarted
-from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.in_parts import in_parts, parts_of
+from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.settings.accounts import Prices
 
 NO_END = "no end recorded"
+RUNS_AT_ONCE, LOOKED_AT = 20, 2000
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,31 @@ def run_costs(ledger: Ledger, prices: Prices, *, run: str = "", model: str = "",
     for entry in ledger.events(StepStarted, StepEnded, run=run, model=model, since=since):
         entries_of.setdefault(entry.run, []).append(entry)
     return [costs_of_run(entries, prices) for entries in entries_of.values()]
+
+
+def run_costs_in_parts(ledger: Ledger, prices: Prices, since: str) -> Iterator[RunCosts]:
+    """The same of all models from `since` on, some runs at a time."""
+    kinds = EVENTS.c.kind.concat("").in_([StepStarted.KIND, StepEnded.KIND])
+    for part in parts_of(_runs_since(ledger, kinds, since), RUNS_AT_ONCE):
+        entries_of: dict[str, list[Entry[Any]]] = {run: [] for run in part}
+        for entry in in_parts(ledger, sa.and_(EVENTS.c.run.in_(part), kinds, EVENTS.c.at >= since)):
+            entries_of[entry.run].append(entry)
+        yield from (costs_of_run(entries, prices) for entries in entries_of.values())
+
+
+def _runs_since(ledger: Ledger, kinds: Any, since: str) -> list[str]:
+    """The runs with a step from `since` on, oldest first: read from the newest event back until LOOKED_AT events of steps are all older, so
+    that a clock that was set back for less than those hides none."""
+    first: dict[str, int] = {}
+    before = sa.true()
+    while True:
+        # By their numbers: half of a ledger are steps, and SQLite would sort all of them for an index of kinds.
+        query = sa.select(EVENTS.c.seq, EVENTS.c.run, EVENTS.c.at).where(kinds, before).order_by(EVENTS.c.seq.desc())
+        rows = ledger.rows(query.limit(LOOKED_AT))
+        first |= {row.run: row.seq for row in rows if row.at >= since}
+        if len(rows) < LOOKED_AT or all(row.at < since for row in rows):
+            return sorted(first, key=first.__getitem__)
+        before = EVENTS.c.seq < rows[-1].seq
 
 
 def costs_of_run(entries: Sequence[Entry[Event]], prices: Prices) -> RunCosts:

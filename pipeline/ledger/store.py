@@ -24,6 +24,7 @@ from pipeline.errors import LedgerError
 from pipeline.ledger import chain, every_event  # noqa: F401
 from pipeline.ledger.appending import add_rows
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chained
+from pipeline.ledger.connections import durable, with_psycopg2
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 from pipeline.ledger.json_text import read_json
 
@@ -132,9 +133,9 @@ class Ledger:
         try:
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = sa.create_engine(_with_psycopg2(url), poolclass=sa.pool.NullPool)
+            self._engine = sa.create_engine(with_psycopg2(url), poolclass=sa.pool.NullPool)
             if self._engine.dialect.name == "sqlite":
-                sa.event.listen(self._engine, "connect", _durable)
+                sa.event.listen(self._engine, "connect", durable)
             # Who may only read opens it too, and nobody waits for a writer.
             if not self._is_made():
                 with self._locked() as connection:
@@ -202,18 +203,23 @@ class Ledger:
                 first = connection.execute(later).scalar()
                 query = query.where(EVENTS.c.seq < first) if first is not None else query
             rows = connection.execute(query).all()
-        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
+        return [_entry(row) for row in rows]
 
     def newest(self, *kinds: type[E], models: Collection[str] | None = None, count: int = 1) -> list[Entry[E]]:
         """Of each of the `models` (None: of all) its last `count` events of these kinds, in the order of their numbers."""
-        of_models = sa.true() if models is None else EVENTS.c.model.in_(list(models))
+        if models is not None and len(models) == 1:
+            return self._last_of(kinds, next(iter(models)), count)
+        # By the index of kinds: SQLite would take that of models, and read all that a model has.
+        of_models = sa.true() if models is None else EVENTS.c.model.concat("").in_(list(models))
         of_kinds = sa.and_(EVENTS.c.kind.in_([kind.KIND for kind in kinds]), of_models)
-        place = sa.func.row_number().over(partition_by=EVENTS.c.model, order_by=EVENTS.c.seq.desc())
-        placed = sa.select(EVENTS.c.seq, place.label("place")).where(of_kinds).subquery()
-        wanted = sa.select(placed.c.seq).where(placed.c.place <= count)
+        wanted = sa.select(sa.func.max(EVENTS.c.seq)).where(of_kinds).group_by(EVENTS.c.model)
+        if count > 1:
+            place = sa.func.row_number().over(partition_by=EVENTS.c.model, order_by=EVENTS.c.seq.desc())
+            placed = sa.select(EVENTS.c.seq, place.label("place")).where(of_kinds).subquery()
+            wanted = sa.select(placed.c.seq).where(placed.c.place <= count)
         with self._reported(), self._connected() as connection:
             rows = connection.execute(sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq)).all()
-        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
+        return [_entry(row) for row in rows]
 
     def latest(self, *kinds: type[E], count: int, model: str = "") -> list[Entry[E]]:
         """The last `count` events of these kinds, of the model or of all together, in the order of their numbers."""
@@ -221,7 +227,7 @@ class Ledger:
         query = query.where(EVENTS.c.model == model) if model else query
         with self._reported(), self._connected() as connection:
             rows = connection.execute(query.order_by(EVENTS.c.seq.desc()).limit(count)).all()
-        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in reversed(rows)]
+        return [_entry(row) for row in reversed(rows)]
 
     def last(self, *kinds: type[E], model: str, count: int = 1) -> list[Entry[E]]:
         """The model's last `count` events of these kinds, in the order of their numbers.
@@ -253,18 +259,19 @@ class Ledger:
         query = sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq.desc()).limit(count)
         with self._reported(), self._connected() as connection:
             rows = connection.execute(query).all()
-        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in reversed(rows)]
+        return [_entry(row) for row in reversed(rows)]
 
     @contextmanager
     def reading(self, models: Collection[str] = ()) -> Iterator[None]:
         """In the block this thread's reads share a connection, for opening one each is most of their time. What `last` reads of `models`
-        is what there was at its first question."""
-        with self._reported(), self._engine.connect() as connection:
+        is what there was at its first question. A block within a block shares its connection."""
+        before = getattr(self._shared, "connection", None), getattr(self._shared, "batch", None)
+        with self._reported(), self._connected() as connection:
             self._shared.connection, self._shared.batch = connection, _Batch(frozenset(models), {})
             try:
                 yield
             finally:
-                self._shared.connection = self._shared.batch = None
+                self._shared.connection, self._shared.batch = before
 
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
@@ -315,8 +322,7 @@ class Ledger:
 
     def verify(self) -> tuple[int, int | None]:
         """(rows read up to and with the first broken one, its seq or None)."""
-        checked = self.check_chain()
-        return checked.events, checked.broken
+        return (checked := self.check_chain()).events, checked.broken
 
     def clock_steps(self, after: int = 0) -> list[ClockStep]:
         """The events with a number above `after` whose time is more than a second before that of an earlier event."""
@@ -370,21 +376,10 @@ class Ledger:
         return LedgerError(f"ledger {shown}", observed, remedy)
 
 
+def _entry(row: Any) -> Entry[Any]:
+    return Entry(row.seq, row.at, row.model, row.run, row.step, row.kind, row.body, row.hash)
+
+
 def _by_number(*columns: Any) -> Any:
     """A query for the newest row first."""
     return sa.select(*columns).order_by(EVENTS.c.seq.desc())
-
-
-def _with_psycopg2(url: str) -> sa.engine.URL:
-    """Names psycopg2 in a plain `postgresql://`, which SQLAlchemy reads as psycopg 3: Airflow installs psycopg2."""
-    parsed = sa.engine.make_url(url)
-    return parsed.set(drivername="postgresql+psycopg2") if parsed.drivername == "postgresql" else parsed
-
-
-def _durable(connection: Any, _record: Any) -> None:
-    # Keeps sqlite3 from opening transactions itself; `_locked` begins them with BEGIN IMMEDIATE.
-    connection.isolation_level = None
-    # A byte that is no UTF-8 makes its own row unreadable, not the whole query.
-    connection.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}")

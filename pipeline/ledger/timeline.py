@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from pipeline.ledger.events import Event, timeline_kinds
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, Undeployed
 from pipeline.ledger.rollup_parts import MOVED
 from pipeline.ledger.rollups import rolled_up
-from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.store import EVENTS, Entry, Ledger
 
-# Among so many of the newest moves a predecessor is looked for first.
-MOVES_READ = 20
+# Among so many of the newest moves a predecessor is looked for, one after the other, and then among all.
+MOVES_READ = (4, 20)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,19 @@ def timeline(ledger: Ledger, model: str, until: str = "", last: int = 0) -> list
 def _told(ledger: Ledger, model: str, until: str, last: int) -> list[Entry[Event]]:
     if last and not until:
         return ledger.latest(*timeline_kinds(), model=model, count=last)
+    if last:
+        return _told_before(ledger, model, until, last)
     return ledger.events(*timeline_kinds(), model=model, until=until)[-last:]
+
+
+def _told_before(ledger: Ledger, model: str, until: str, last: int) -> list[Entry[Event]]:
+    """The last ones of those that `Ledger.events` gives up to `until`: of years only these are read."""
+    later = ledger.rows(sa.select(EVENTS.c.seq).where(EVENTS.c.at > until).order_by(EVENTS.c.seq).limit(1))
+    kinds = EVENTS.c.kind.in_([kind.KIND for kind in timeline_kinds()])
+    query = sa.select(EVENTS).where(kinds, EVENTS.c.model == model)
+    query = query.where(EVENTS.c.seq < later[0].seq) if later else query
+    rows = ledger.rows(query.order_by(EVENTS.c.seq.desc()).limit(last))
+    return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in reversed(rows)]
 
 
 def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
@@ -114,10 +128,11 @@ def trusted_predecessor(
     A version that was rolled back counts again once it is deployed again.
     """
     # A package of the newest moves was last rolled back among them too, if ever. All are read where these do not have it.
-    newest: list[Entry[Move]] = ledger.last(*MOVES, model=model, count=MOVES_READ)
-    found = _predecessor_in(newest, live, version)
-    if found is not None or len(newest) < MOVES_READ:
-        return found
+    for count in MOVES_READ:
+        newest: list[Entry[Move]] = ledger.last(*MOVES, model=model, count=count)
+        found = _predecessor_in(newest, live, version)
+        if found is not None or len(newest) < count:
+            return found
     return _predecessor_in(ledger.events(*MOVES, model=model), live, version)
 
 

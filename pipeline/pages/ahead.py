@@ -7,12 +7,14 @@ again when a day has passed, for the sums of the months that are over are made a
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import logging
 import pkgutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PerennialError
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from pipeline.context import Context
 
 _log = logging.getLogger(__name__)
+# So often the looks that tell their time are made anew, whether somebody wants them or not.
+ANEW_S = 30.0
+# Of so many models the bills are made ahead one by one.
+FEW = 10
 
 
 class Ahead:
@@ -40,11 +46,17 @@ class Ahead:
     def _run(self) -> None:
         import_pages()
         while not self._stop.is_set():
-            for look in looks():
-                if self._stop.is_set():
-                    return
-                _quietly(look)
-            self._stop.wait(_until_tomorrow(datetime.now(UTC)))
+            self._make(looks())
+            keep_from_searches()
+            until = datetime.now(UTC) + timedelta(seconds=_until_tomorrow(datetime.now(UTC)))
+            while not self._stop.wait(ANEW_S) and datetime.now(UTC) < until:
+                self._make(looks_again())
+
+    def _make(self, of: Sequence[Callable[[], Any]]) -> None:
+        for look in of:
+            if self._stop.is_set():
+                return
+            _quietly(look)
 
 
 def import_pages() -> None:
@@ -57,18 +69,85 @@ def import_pages() -> None:
             _log.warning("%s is not imported: %s: %s", found.name, type(error).__name__, error)
 
 
-def looks() -> list[Callable[[], Any]]:
-    """The pages of all models, the dearest last."""
-    from pipeline.pages import overview, portfolio, roi
+def keep_from_searches() -> None:
+    """Lets Python look for cycles among new objects only: to look through all that a server keeps for good takes the time of several pages,
+    and would come in the middle of one."""
+    gc.collect()
+    gc.freeze()
 
-    pages = (portfolio.portfolio_page, roi.roi_page, overview.overview_page)
+
+def looks() -> list[Callable[[], Any]]:
+    """The registry's client, and the pages of all models, the dearest last."""
+    from pipeline.pages import gates, overview, portfolio, roi
+
+    pages = (
+        _compile_templates,
+        gates.ask_mlflow,
+        _decode_rollups,
+        portfolio.portfolio_page,
+        roi.roi_page,
+        overview.overview_page,
+        _bills_of_models,
+    )
     return [functools.partial(_look, page) for page in pages]
 
 
-def _look(page: Callable[[Context], str]) -> None:
+def looks_again() -> list[Callable[[], Any]]:
+    """What a page shows with the time that it is of, so that it is never old and nobody waits for it."""
+    from pipeline.pages import newest_status
+
+    return [functools.partial(_look, look) for look in (_renew_bills, newest_status.renew)]
+
+
+def _renew_bills(context: Context) -> None:
+    """The bills of all models; that of one is quickly made."""
+    from pipeline.accounts.closed_months import FRESH_MS, bill_so_far
+    from pipeline.accounts.statement import Terms
+    from pipeline.pages.kept_settings import with_kept_settings
+    from pipeline.pages.model_history import settings_digest
+
+    terms = Terms.of(with_kept_settings(context).params)
+    for by_month in (False, True):
+        digest = settings_digest(context)
+        bill_so_far(context.ledger, terms, digest, by_month=by_month, fresh_ms=FRESH_MS // 4)
+
+
+def _bills_of_models(context: Context) -> None:
+    """Of a few models each has much of the ledger, and its months that are over take a look's time to add up."""
+    from pipeline.accounts.closed_months import bill_so_far
+    from pipeline.accounts.statement import Terms
+    from pipeline.pages.kept_settings import with_kept_settings
+    from pipeline.pages.model_history import settings_digest
+
+    models = sorted(context.ledger.models())
+    terms, digest = Terms.of(with_kept_settings(context).params), settings_digest(context)
+    for model in models if len(models) <= FEW else ():
+        for by_month in (False, True):
+            bill_so_far(context.ledger, terms, digest, model=model, by_month=by_month)
+
+
+def _decode_rollups(context: Context) -> None:
+    from pipeline.ledger.rollup_parts import PARTS
+    from pipeline.ledger.rollups import rolled_up
+
+    rolled_up(context.ledger, *PARTS)
+
+
+def _compile_templates(_context: Context) -> None:
+    from pipeline.html.templates import compiled
+    from pipeline.pages import overview
+
+    for template in sorted(Path(overview.__file__).parent.glob("*.html")):
+        if template.name != "overview.html":
+            compiled(template, ())
+
+
+def _look(page: Callable[[Context], Any]) -> None:
     from pipeline.context import Context
 
-    page(Context.here())
+    context = Context.here()
+    with context.ledger.reading():
+        page(context)
 
 
 def _quietly(look: Callable[[], Any]) -> None:

@@ -11,7 +11,7 @@ from pipeline.html.templates import rendered
 from pipeline.ledger.newest_events import has_events
 from pipeline.pages.downloads import Table
 from pipeline.pages.events import LARGEST
-from pipeline.runs.audit import AuditLine, audit
+from pipeline.runs.audit import AuditLine, audit_in_parts
 from pipeline.runs.audit_newest import newest_lines
 
 COLUMNS = ("at", "kind", "version", "who", "what", "run", "event", "hash", "evidence")
@@ -26,21 +26,18 @@ def audit_page(context: Context, model: str, kind: str = "", before: int = 0) ->
 
 def table(context: Context, model: str, kind: str = "") -> Table:
     """All lines, oldest first; the evidence in one column. Raises SettingsError as `audit_page` does."""
-    rows = [
-        {**line.as_dict(), "event": line.evidence["event"], "hash": line.evidence["hash"], "evidence": proof(line)}
-        for line in _lines(context, model, kind)
-    ]
-    return Table(COLUMNS, rows)
+    _check_known(context, model)
+    lines = audit_in_parts(context.ledger, model, kind)
+    return Table(COLUMNS, (_row(line) for line in lines))
+
+
+def _row(line: AuditLine) -> dict[str, Any]:
+    return {**line.as_dict(), "event": line.evidence["event"], "hash": line.evidence["hash"], "evidence": proof(line)}
 
 
 def proof(line: AuditLine) -> dict[str, Any]:
     """The evidence beside the ledger's row, which has columns of its own."""
     return {name: value for name, value in line.evidence.items() if name not in ("event", "hash", "changed")}
-
-
-def _lines(context: Context, model: str, kind: str) -> list[AuditLine]:
-    _check_known(context, model)
-    return audit(context.ledger, model, kind)
 
 
 def _check_known(context: Context, model: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,30 +16,53 @@ from pipeline.ledger.chain import writable
 
 # A spreadsheet takes a cell that begins so for a formula, and reckons or fetches what it names (OWASP, CSV injection).
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+# So many rows of a file are made and sent at once.
+ROWS_AT_ONCE = 100
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by the names of their columns, as JSON takes them."""
+    """Rows by the names of their columns, as JSON takes them. Rows that are read as they are asked for can be asked for once."""
 
     columns: Sequence[str]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Iterable[Mapping[str, Any]]
 
     def csv(self) -> str:
         """With a header; what nobody knows is empty, and an object is JSON."""
-        return as_csv(self.columns, self.rows)
+        return "".join(self.csv_parts())
 
     def json(self) -> str:
         """A list of objects; a figure that is no number is null."""
-        return as_json(list(self.rows))
+        return "".join(self.json_parts())
+
+    def csv_parts(self) -> Iterator[str]:
+        """The same, ROWS_AT_ONCE at a time."""
+        header: list[Sequence[Any]] = [self.columns]
+        for rows in _parts(self.rows):
+            yield _as_csv([*header, *([cell(row.get(column)) for column in self.columns] for row in rows)])
+            header = []
+        if header:
+            yield _as_csv(header)
+
+    def json_parts(self) -> Iterator[str]:
+        """The same, ROWS_AT_ONCE at a time."""
+        before = "["
+        for rows in _parts(self.rows):
+            yield before + as_json(rows)[1:-1]
+            before = ", "
+        yield "[]" if before == "[" else "]"
 
 
-def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    left = iter(rows)
+    while part := list(itertools.islice(left, ROWS_AT_ONCE)):
+        yield part
+
+
+def _as_csv(rows: Iterable[Sequence[Any]]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(columns)
-    writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
+    csv.writer(out).writerows(rows)
     return writable(out.getvalue())
 
 

@@ -25,6 +25,12 @@ def gates_page(context: Context, run: str) -> str:
     return report.html(*found, moves=_moves(context, found[0], run), file=quote(run.rpartition("/")[2]))
 
 
+def ask_mlflow(context: Context) -> None:
+    """Asks MLflow something, so that its client, which takes a second to import, is there when a page asks. Raises RegistryError."""
+    if not context.registry.is_new:
+        card_records.shap_of_run(context.registry, "", "")
+
+
 def table(context: Context, run: str) -> Table:
     """What each gate said, as a file; `low` to `high` is the interval of what was observed. Raises DataError for a run without gates."""
     found = _checked(context, run)
@@ -54,6 +60,8 @@ def _checked(context: Context, run: str) -> tuple[str, str, list[Verdict]]:
 
 def _moves(context: Context, model: str, run: str) -> str:
     """The picture of what moves the predictions; '' where MLflow is away or has none: the verdicts need neither."""
+    if context.registry.is_new:
+        return ""
     try:
         found = Explanation.read(card_records.shap_of_run(context.registry, model, run))
     except RegistryError as error:

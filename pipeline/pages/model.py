@@ -60,6 +60,7 @@ def facts(context: Context, model: str) -> dict[str, Any]:
         "looks": past.looks[::-1],
         "happened": past.happened[::-1],
         "costs": past.costs[::-1],
+        "costs_until": past.costs_until,
         "currency": past.currency,
         "fault": past.fault,
         "left_out": past.left_out,

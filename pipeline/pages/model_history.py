@@ -65,6 +65,7 @@ class History:
     currency: str
     fault: str
     left_out: Sequence[str]
+    costs_until: str = ""
 
 
 def history(context: Context, model: str) -> History:
@@ -75,7 +76,7 @@ def history(context: Context, model: str) -> History:
             kind: newest_of(context.ledger, kind, model, count) for kind, count in COUNTS.items()
         }
     live = live_spans(_moves([read[kind] for kind in (*MOVES, Undeployed)]))
-    costs, currency, fault = _costs(context, model)
+    costs, currency, fault, until = _costs(context, model)
     return History(
         _versions(read, live),
         live,
@@ -85,6 +86,7 @@ def history(context: Context, model: str) -> History:
         currency,
         fault,
         [f"{found.older:,} {WORDS[kind]} before {found.begins[:10]}" for kind, found in read.items() if found.older],
+        until,
     )
 
 
@@ -239,12 +241,12 @@ def _happened(read: Mapping[type[Event], Newest[Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _costs(context: Context, model: str) -> tuple[list[dict[str, Any]], str, str]:
-    """(a line a month, the currency, why there are none)."""
+def _costs(context: Context, model: str) -> tuple[list[dict[str, Any]], str, str, str]:
+    """(a line a month, the currency, why there are none, until when they are added up)."""
     try:
         terms = Terms.of(context.params)
     except SettingsError as error:
-        return [], "", str(error)
+        return [], "", str(error), ""
     bill = bill_so_far(context.ledger, terms, settings_digest(context), model=model, by_month=True)
     known: dict[str, str] = {}
     for line in bill.lines:
@@ -260,4 +262,4 @@ def _costs(context: Context, model: str) -> tuple[list[dict[str, Any]], str, str
         }
         for month, amount in months.items()
     ]
-    return rows, bill.currency, ""
+    return rows, bill.currency, "", bill.until

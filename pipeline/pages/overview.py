@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ from pipeline.accounts.roi import roi
 from pipeline.accounts.statement import Terms, newest_runs
 from pipeline.context import Context
 from pipeline.data.label_delay import LabelDelay
-from pipeline.deployer import traffic
 from pipeline.deployer.status import faults
 from pipeline.gates.base import Verdict
 from pipeline.gates.report import LOOKS
@@ -25,9 +21,10 @@ from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSe
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
 from pipeline.ledger.store import Entry, Ledger
+from pipeline.pages import newest_status
 from pipeline.pages.kept_settings import with_kept_settings
 from pipeline.pages.model_history import settings_digest
-from pipeline.rollout.routing import route_file
+from pipeline.pages.newest_status import Look
 from pipeline.runs.drift_report import evidently_file
 from pipeline.settings.accounts import Prices
 
@@ -35,46 +32,13 @@ RUNS_SHOWN, MOVES_SHOWN = 25, 25
 DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded, Undeployed)
 # Of a run the page tells these.
 TOLD = (GatesChecked.KIND, DataLanded.KIND, RunSettled.KIND, DriftChecked.KIND)
-# So long a look at the slots is shown again, if ledger, routes and settings are still the same.
-KEPT_S = 5.0
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """The values of the page of a project, what they rest on, and when (time.monotonic()) the slots were asked."""
-
-    of: tuple[Any, ...]
-    facts: dict[str, Any]
-    asked: float
-
-
-_KEPT: dict[str, _Kept] = {}
 
 
 def overview_page(context: Context) -> str:
-    """The page as HTML. All of it is read from the route files and the ledger; the look at the slots is at most KEPT_S old."""
-    of = _rests_on(context)
+    """The page as HTML: what is live, by the newest look at it, which says when it was made; all else is as the ledger has it now."""
     context = with_kept_settings(context)
-    kept = _KEPT.get(context.ledger.url)
-    if kept is None or kept.of != of or time.monotonic() - kept.asked > KEPT_S:
-        kept = _Kept(of, facts(context), time.monotonic())
-        _KEPT[context.ledger.url] = kept
-    return shown(kept.facts)
-
-
-def _rests_on(context: Context) -> tuple[Any, ...]:
-    """What changes when the page's values do, but for slots that begin or cease to answer."""
-    files = sorted(route_file.routes_folder(context.home).glob("*.yaml"))
-    files.append(context.project / "params.yaml")
-    states = [(file.name, state.st_mtime_ns, state.st_size) for file in files if (state := _stat(file)) is not None]
-    return context.project, context.home, context.ledger.head(), tuple(states)
-
-
-def _stat(file: Path) -> os.stat_result | None:
-    try:
-        return file.stat()
-    except FileNotFoundError:
-        return None
+    look = newest_status.begin(context)
+    return shown(facts(context, look))
 
 
 def shown(facts: dict[str, Any]) -> str:
@@ -82,8 +46,8 @@ def shown(facts: dict[str, Any]) -> str:
     return rendered(Path(__file__).with_name("overview.html"), facts, {"label_delay": LabelDelay.read})
 
 
-def facts(context: Context) -> dict[str, Any]:
-    """The template's values."""
+def facts(context: Context, newest: Callable[[], Look]) -> dict[str, Any]:
+    """The template's values; `newest` gives the look at what is live once all else is read."""
     ledger, params = context.ledger, context.params
     # Without prices no run has a cost: the page shows the fault in their place.
     priced = not {"", "prices", "baseline"} & set(params.faults)
@@ -97,22 +61,24 @@ def facts(context: Context) -> dict[str, Any]:
     decided = {entry.model: entry.event for entry in ledger.newest(RetrainDecided)}
     settled = {entry.model: entry.event.sentence() for entry in ledger.newest(DecisionSettled)}
     backtested = {entry.model: entry.event.sentence() for entry in ledger.newest(Backtested)}
+    earned = _earned(context) if priced else None
+    look = newest()
     return {
         "models": [
             {
-                **status.as_dict(),
-                "drift": _drift(looks.get(status.model)),
-                "decided": decided.get(status.model),
-                "settled": settled.get(status.model),
-                "backtested": backtested.get(status.model),
+                **status,
+                "drift": _drift(looks.get(status["model"])),
+                "decided": decided.get(status["model"]),
+                "settled": settled.get(status["model"]),
+                "backtested": backtested.get(status["model"]),
             }
-            for status in traffic(context).status("")
+            for status in look.models
         ],
         "runs": [{**run, "share": run["cost"] / highest} for run in runs],
         "moves": list(reversed(moves[-MOVES_SHOWN:])),
         "more_moves": len(moves) > MOVES_SHOWN,
-        "asked_at": f"{context.clock():%H:%M:%S}",
-        "roi": _earned(context) if priced else None,
+        "asked_at": look.at,
+        "roi": earned,
         "looks": LOOKS,
         "faults": faults(context),
     }

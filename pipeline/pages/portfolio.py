@@ -37,13 +37,20 @@ from pipeline.settings.models import Model, time_of
 COLUMNS = (
     *("model", "team", "state", "version", "as_of", "age_days", "live_since", "health", "drift", "looked_as_of"),
     *("next_run", "cost_this_month", "worth_this_month", "currency", "idle_share_this_month", "idle_cost_this_month"),
+    "costs_until",
 )
 
 
 def portfolio_page(context: Context) -> str:
     """The page as HTML."""
     found = lines(context)
-    facts = {"lines": found, "columns": COLUMNS, "live": sum(line["version"] is not None for line in found)}
+    until = next((line["costs_until"] for line in found), None)
+    facts = {
+        "lines": found,
+        "until": until,
+        "columns": COLUMNS,
+        "live": sum(line["version"] is not None for line in found),
+    }
     return rendered(Path(__file__).with_name("portfolio.html"), facts)
 
 
@@ -61,7 +68,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
     looks, burning = _by_model(ledger.newest(DriftChecked)), _by_model(ledger.newest(BudgetBurning, BudgetCalm))
     as_ofs = _as_ofs(ledger)
     frozen, worth = all_frozen(ledger, params.models, names, now), _worth(context, now)
-    costs, idle = _costs(context, now)
+    costs, idle, until = _costs(context, now)
     found = []
     for name in names:
         live, look = moves.get(name), looks.get(name)
@@ -87,6 +94,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
                 "cost_this_month": costs.get(name),
                 "worth_this_month": worth.get(name),
                 "currency": _currency(context),
+                "costs_until": until,
                 **{f"{key}_this_month": idle.get(name, {}).get(key) for key in ("idle_share", "idle_cost")},
             }
         )
@@ -126,18 +134,18 @@ def _next_time(cron: str, after: float) -> float:
     return next(croniter(cron, after, ret_type=float))
 
 
-def _costs(context: Context, now: datetime) -> tuple[Mapping[str, float], Mapping[str, Mapping[str, Any]]]:
-    """(what each model cost this month, in the currency of prices, the idle share of its slots); both empty where prices are broken."""
+def _costs(context: Context, now: datetime) -> tuple[Mapping[str, float], Mapping[str, Mapping[str, Any]], str | None]:
+    """(what each model cost this month, in the currency of prices, the idle share of its slots, until when); empty where prices are broken."""
     try:
         terms = Terms.of(context.params)
     except SettingsError:
-        return {}, {}
+        return {}, {}, None
     month, bill = f"{now:%Y-%m}", bill_so_far(context.ledger, terms, settings_digest(context), by_month=True)
     lines, sums = [line for line in bill.lines if line.month == month], dict[str, int]()
     for line in lines:
         sums[line.model] = sums.get(line.model, 0) + line.amount
     idle = idle_by_model(lines, [each for each in bill.idle if each.month == month])
-    return {model: as_float(amount) for model, amount in sorted(sums.items())}, idle
+    return {model: as_float(amount) for model, amount in sorted(sums.items())}, idle, bill.until
 
 
 def _worth(context: Context, now: datetime) -> dict[str, float]:

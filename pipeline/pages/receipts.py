@@ -12,6 +12,7 @@ from pipeline.accounts.waits import Wait
 from pipeline.context import Context
 from pipeline.html.templates import rendered
 from pipeline.pages.downloads import Table
+from pipeline.pages.kept_settings import with_kept_settings
 from pipeline.runs.receipt_calibration import Calibration, calibration
 
 SIDE = 360.0
@@ -37,6 +38,7 @@ COLUMNS = (
 
 def receipts_page(context: Context, model: str, skip: int = 0) -> str:
     """The page as HTML, of what the ledger has, without the `skip` newest; it says so where nothing is settled yet."""
+    context = with_kept_settings(context)
     waited = waits.of_model(context.ledger, Terms.of(context.params), model)
     return shown(model, calibration(context.ledger, model), skip, waited, context.params.prices.currency)
 

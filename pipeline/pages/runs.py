@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, timedelta
+from typing import Any
 
 from pipeline.context import Context
 from pipeline.ledger import costs
@@ -16,5 +17,10 @@ DAYS = 31
 def table(context: Context) -> Table:
     """Oldest first, at the prices of params.yaml. Raises SettingsError where those are broken."""
     since = (context.clock().astimezone(UTC) - timedelta(days=DAYS)).strftime("%Y-%m-%dT%H:%M:%S")
-    rows = [run.as_dict() for run in costs.run_costs(context.ledger, context.params.prices, since=since)]
-    return Table(COLUMNS, [{name: row[name] for name in COLUMNS} for row in rows])
+    prices = context.params.prices
+    return Table(COLUMNS, (_row(run) for run in costs.run_costs_in_parts(context.ledger, prices, since)))
+
+
+def _row(run: costs.RunCosts) -> dict[str, Any]:
+    row = run.as_dict()
+    return {name: row[name] for name in COLUMNS}

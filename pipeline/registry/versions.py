@@ -23,7 +23,8 @@ from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger import chain
 from pipeline.ledger.chain import Anchor, Head
 from pipeline.registry import held, moved_store, packages
-from pipeline.registry.held import Client, Held, Rest
+from pipeline.registry.held import Client, Held, Reader, Rest
+from pipeline.registry.held_file import Database
 from pipeline.registry.lookups import (
     AS_OF_TAG,
     another_package,
@@ -76,6 +77,11 @@ def artifact_root(home: Path) -> Path:
     return home / "mlflow" / "artifacts"
 
 
+def own_store(home: Path) -> str:
+    """The address of MLflow's own store in `home`, which this machine's server serves."""
+    return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+
+
 def making_tables(home: Path) -> BaseFileLock:
     """The lock under which MLflow's tables are made: processes that do it at the same time break the file for good."""
     (home / "mlflow").mkdir(parents=True, exist_ok=True)
@@ -103,7 +109,7 @@ class Registry:
         return artifact_root(self.home)
 
     @property
-    def _is_new(self) -> bool:
+    def is_new(self) -> bool:
         """Whether this machine's own store was not made yet, so that it has no version."""
         return self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
 
@@ -140,14 +146,14 @@ class Registry:
         with making_tables(self.home):
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
-            if (own := self.home / "mlflow" / "mlflow.db") == Path(uri.removeprefix("sqlite:///")):
-                moved_store.follow(own, self.artifact_root)
+            if uri == own_store(self.home):
+                moved_store.follow(self.home / "mlflow" / "mlflow.db", self.artifact_root)
             tables_exist.write_text(str(self.home), encoding="utf-8")
         return client
 
     def check_experiment(self, name: str) -> None:
         """Raises RegistryError when the model's experiment was deleted. While MLflow is away it is not checked."""
-        if self._is_new:
+        if self.is_new:
             return
         try:
             experiment = self.client().get_experiment_by_name(name)
@@ -184,7 +190,7 @@ class Registry:
 
     def anchors(self, names: Iterable[str]) -> list[Anchor]:
         """For each version of the models `names` the ledger's head in its tags."""
-        if self._is_new:
+        if self.is_new:
             return []
         client = self.client()
         from mlflow.exceptions import MlflowException
@@ -340,12 +346,22 @@ class Registry:
             ) from error
         return local
 
-    def held(self, name: str, version: str, digest: str) -> Held:
-        """What MLflow holds of a live version whose package has this `digest`. Raises RegistryError when MLflow does not say."""
-        if self._is_new:
+    def held(self, name: str, version: str, digest: str, reader: Reader | None = None) -> Held:
+        """What MLflow holds of a live version whose package has this `digest`, asked by a `reader` of `reader()`. Raises
+        RegistryError when MLflow does not say."""
+        if self.is_new:
             return Held()
-        reader = Rest(self.uri) if self.uri.startswith("http") else Client(self.client())
-        return held.held(reader, name, version, lambda tags: self._is_another(name, version, tags, digest))
+        return held.held(
+            reader or self.reader(), name, version, lambda tags: self._is_another(name, version, tags, digest)
+        )
+
+    def reader(self) -> Reader:
+        """How MLflow is asked what it holds; one serves for many questions. Raises RegistryAwayError."""
+        if self.uri.startswith("http"):
+            return Rest(self.uri)
+        if self.uri.startswith("sqlite:///"):
+            return Database(Path(self.uri.removeprefix("sqlite:///")))
+        return Client(self.client())
 
     def _is_another(self, name: str, version: str, tags: Mapping[str, str], digest: str) -> bool:
         tagged, signature = tags.get(PACKAGE_TAG, ""), tags.get(SIGNATURE_TAG, "")

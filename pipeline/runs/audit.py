@@ -5,9 +5,11 @@ All of it is read from the ledger, whose chain `verify` checks. For one predicti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
+
+import sqlalchemy as sa
 
 from pipeline.context import Context
 from pipeline.deployer import traffic
@@ -22,6 +24,7 @@ from pipeline.ledger.approval_events import (
 )
 from pipeline.ledger.events import AnchorsAccepted, Event, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.freeze_events import Frozen, Unfrozen
+from pipeline.ledger.in_parts import in_parts
 from pipeline.ledger.rollout_events import (
     MOVES,
     OPENINGS,
@@ -39,7 +42,7 @@ from pipeline.ledger.rollout_events import (
     SlotReady,
     Undeployed,
 )
-from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.monitoring.answered_by import AnsweredBy
 from pipeline.settings.models import time_of
 
@@ -73,6 +76,7 @@ BY_KIND = {cls.KIND: kind for cls, kind in OF_KIND.items()}
 OVERRIDING, OPENED = {cls.KIND for cls in MAY_OVERRIDE}, {cls.KIND for cls in OPENINGS}
 # These have a line, or a line rests on them. Most of a ledger are steps and looks, which are none of them.
 READ = tuple(dict.fromkeys((*OF_KIND, *MAY_OVERRIDE, *OPENINGS, RunOpened)))
+READ_KINDS = [cls.KIND for cls in READ if issubclass(cls, Event)]
 # No person: a schedule, an event of an asset or an alert began the run, or the monitor and the keepers of this machine acted.
 ITSELF = "by itself"
 
@@ -96,10 +100,15 @@ class AuditLine:
 
 def audit(ledger: Ledger, model: str, kind: str = "") -> list[AuditLine]:
     """The lines of a model, in the order in which they happened; of one kind, or of all. Raises SettingsError for an unknown kind."""
+    return list(audit_in_parts(ledger, model, kind))
+
+
+def audit_in_parts(ledger: Ledger, model: str, kind: str = "") -> Iterator[AuditLine]:
+    """The same, read as it is asked for. Raises SettingsError at once, LedgerError where it cannot be read."""
     check_kind(kind)
-    entries: list[Entry[Any]] = [*ledger.events(*READ, model=model), *ledger.events(AnchorsAccepted)]
-    entries = sorted({entry.seq: entry for entry in entries}.values(), key=lambda entry: entry.seq)
-    return [line for line in lines_of(entries) if kind in ("", line.kind)]
+    own = sa.and_(EVENTS.c.kind.in_(READ_KINDS), EVENTS.c.model == model)
+    entries = in_parts(ledger, sa.or_(own, EVENTS.c.kind == AnchorsAccepted.KIND))
+    return (line for line in _each_line(entries, None) if kind in ("", line.kind))
 
 
 def check_kind(kind: str) -> None:
@@ -110,13 +119,15 @@ def check_kind(kind: str) -> None:
 
 def lines_of(entries: Iterable[Entry[Any]], wanted: Collection[int] | None = None) -> list[AuditLine]:
     """The lines of those entries whose numbers are `wanted`, None for all; the others are what these rest on. In the order of their numbers."""
+    return list(_each_line(entries, wanted))
+
+
+def _each_line(entries: Iterable[Entry[Any]], wanted: Collection[int] | None) -> Iterator[AuditLine]:
     past = _Past()
-    lines: list[AuditLine] = []
     for entry in entries:
         past.see(entry)
         if wanted is None or entry.seq in wanted:
-            lines += _lines(entry, past)
-    return lines
+            yield from _lines(entry, past)
 
 
 class _Past:

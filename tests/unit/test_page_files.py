@@ -125,3 +125,18 @@ def test_a_file_of_a_ledger_that_cannot_be_read_may_come_later(client, monkeypat
 
     monkeypatch.setattr(Context, "here", broken)
     assert (client.get("/runs.csv").status_code, client.get("/audit/churn.json").status_code) == (503, 503)
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
+def test_a_long_file_is_sent_in_parts_that_make_it_whole(count):
+    """A hundred rows a part, each row once, and what is read as it is asked for is not read before."""
+    read_so_far = []
+    rows = [{"a": i} for i in range(count)]
+    table = Table(("a",), (read_so_far.append(row) or row for row in rows))
+    parts = table.json_parts()
+    assert next(parts).startswith("[")
+    assert len(read_so_far) == min(count, 100)
+    assert json.loads("".join(Table(("a",), iter(rows)).json_parts())) == rows
+    assert [row["a"] for row in csv.DictReader(io.StringIO(Table(("a",), iter(rows)).csv()))] == [
+        str(i) for i in range(count)
+    ]

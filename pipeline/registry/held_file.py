@@ -1,0 +1,63 @@
+"""MLflow's own store in a file, read as the SQLite database that it is: MLflow takes more than a second to import, and asks for each model by
+itself.
+
+Only what `held` asks is read, and nothing is written. MLflow 3 has these tables and columns; a store of another form says so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RegistryAwayError
+
+# What MLflow marks a version with that was deleted.
+GONE = "Deleted_Internal"
+LIMIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Database:
+    """A store in the SQLite file `file`, which is there."""
+
+    file: Path
+
+    def aliases(self, name: str) -> Mapping[str, str] | None:
+        if not self._rows("SELECT 1 FROM registered_models WHERE name = ?", name):
+            return None
+        rows = self._rows("SELECT alias, version FROM registered_model_aliases WHERE name = ?", name)
+        return {alias: str(version) for alias, version in rows}
+
+    def version(self, name: str, version: str) -> tuple[Mapping[str, str], str] | None:
+        of = "FROM model_versions WHERE name = ? AND version = ? AND current_stage != ?"
+        found = self._rows(f"SELECT run_id {of}", name, version, GONE)
+        if not found:
+            return None
+        tags = self._rows("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", name, version)
+        return dict(tags), found[0][0] or ""
+
+    def run_state(self, run: str) -> str | None:
+        found = self._rows("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", run)
+        return found[0][0] if found else None
+
+    def experiment(self, name: str) -> tuple[str, str] | None:
+        found = self._rows("SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?", name)
+        return (str(found[0][0]), found[0][1]) if found else None
+
+    @cached_property
+    def _connection(self) -> sqlite3.Connection:
+        """One for all questions: to open one, SQLite reads all that the store is made of."""
+        return sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=ro", uri=True, timeout=LIMIT_S)
+
+    def _rows(self, query: str, *values: str) -> list[Any]:
+        """Raises RegistryAwayError where the file is no such store, or another process holds it."""
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise RegistryAwayError(
+                f"mlflow {self.file}", f"its store cannot be read ({error})", "look at MLflow's log"
+            ) from error
