@@ -57,8 +57,7 @@ def test_a_version_learns_from_the_rows_of_the_stages(project):
 
 
 def test_workers_hand_each_other_what_they_made(project, caplog):
-    """A worker takes each version that it lacks, or knows fewer windows of, with its model; one pack stays for a training window, and one that is
-    gone is told."""
+    """A worker takes what it lacks or knows less of, with its model; a training window has one pack, and a pack that is gone is told."""
     context, first, second = Context.here(), project / "first", project / "second"
 
     def version(folder, name, record, model, used=True):

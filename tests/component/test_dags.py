@@ -13,6 +13,7 @@ from harness.project import CHURN, ROOT, change_params, make_project
 from pipeline.runs.stages import STAGES
 from pipeline.settings.rollout import STRATEGIES
 from pipeline.workspaces import dvc_graph
+from tests.support.dag_shapes import count_what_has_landed_beside_the_training
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -207,21 +208,6 @@ def test_workers_count_the_log_before_a_look_on_a_server(project, read_dags):
     assert (here["rules"], server["rules"]) == ({}, {"partitions_profiled": "all_done"})
     assert server["pools"] == dict.fromkeys(("check_drift", "profile_partitions"), "team__growth")
     count_what_has_landed_beside_the_training(*(told["retrain__churn"] for told in dags))
-
-
-def count_what_has_landed_beside_the_training(here, server):
-    """Workers do on a server: in a mapped task too, for which the evaluation waits however it ends; on one machine no such task is there."""
-    more = {name: after for name, after in server["tasks"].items() if here["tasks"].get(name) != after}
-    assert more == {
-        "list_landed": ["open_workspace", "validate"],
-        "profile_landed": ["list_landed", "open_workspace"],
-        "landed_profiled": ["profile_landed"],
-        "evaluate": ["landed_profiled", *here["tasks"]["evaluate"]],
-    }
-    assert (here["mapped"], server["mapped"]) == ({}, {"profile_landed": "{{ group_title }}"})
-    assert server["rules"] == {**here["rules"], "landed_profiled": "all_done"}
-    assert server["pools"] == here["pools"] | {"profile_landed": "team__growth"}
-    assert server["teardowns"] == here["teardowns"] == ["settle"]
 
 
 def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):

@@ -26,7 +26,15 @@ from harness.project import BODY
 from pipeline.deployer import tokens
 from pipeline.settings.net import free_port
 from tests.support.required import EXHAUSTIVE
-from tests.support.server_story import Retrained, are_kept_and_told, ask_for_service_levels, only
+from tests.support.server_story import (
+    Retrained,
+    are_kept_and_told,
+    ask_for_service_levels,
+    has_landed_beside_the_training,
+    only,
+    version_of,
+    wait_until_live,
+)
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -43,10 +51,6 @@ def processes(server: Server, containers: dict[str, dict]) -> list[str]:
 
 def chain_is_whole(server: Server) -> bool:
     return server.ask("verify")["intact"]
-
-
-def version_of(server: Server) -> str | None:
-    return server.live()[0]
 
 
 @contextmanager
@@ -147,19 +151,6 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
     page = server.airflow._http.get(f"/perennial/reports/churn/{name}")
     assert page.status_code == 200 and "html" in page.headers["content-type"] and "times its limit" in page.text
     assert "version" in server.airflow._http.get("/perennial/").text
-
-
-def has_landed_beside_the_training(server: Server, retrained: Retrained) -> None:
-    """A mapped task counted each day that version 2 learnt from, and the stage took all of them."""
-    assert server.airflow is not None
-    counted, evaluated = retrained.tasks["profile_landed"], retrained.tasks["evaluate"]
-    assert counted["map_index"] == 0 and counted["rendered_map_index"].startswith("1 of 1: "), counted
-    of_run = ("retrain__churn", evaluated["dag_run_id"], "evaluate", evaluated["try_number"])
-    said = server.airflow.log(*of_run)
-    days = len(server.events("landed_profiled")[-1]["partitions"])
-    assert f"; {days} days were counted beside the training" in said, said
-    checked = server.events("gates_checked")[-1]["quarantined_a_day"]
-    assert days == len(checked) > 20
 
 
 def test_5_prometheus_sees_router_and_slots(server: Server, second_release: Retrained):
@@ -404,10 +395,3 @@ def approved_by_command(server: Server, as_of: str) -> dict:
     told = server.finish(run)
     assert version_of(server) == version and server.events("approved")[-1]["by"] == "bob"
     return told
-
-
-def wait_until_live(server: Server, version: str, limit_s: float = 600) -> None:
-    until = time.monotonic() + limit_s
-    while version_of(server) != version:
-        assert time.monotonic() < until, server.live()
-        time.sleep(0.5)

@@ -88,3 +88,27 @@ def are_kept_and_told(server: Server) -> None:
     while not (stored := server.events("bytes_stored")) and time.monotonic() < until:
         time.sleep(1)
     assert stored and stored[0]["places"]["the ledger"] > 0, stored
+
+
+def has_landed_beside_the_training(server: Server, retrained: Retrained) -> None:
+    """A mapped task counted each day that version 2 learnt from, and the stage took all of them."""
+    assert server.airflow is not None
+    counted, evaluated = retrained.tasks["profile_landed"], retrained.tasks["evaluate"]
+    assert counted["map_index"] == 0 and counted["rendered_map_index"].startswith("1 of 1: "), counted
+    of_run = ("retrain__churn", evaluated["dag_run_id"], "evaluate", evaluated["try_number"])
+    said = server.airflow.log(*of_run)
+    days = len(server.events("landed_profiled")[-1]["partitions"])
+    assert f"; {days} days were counted beside the training" in said, said
+    checked = server.events("gates_checked")[-1]["quarantined_a_day"]
+    assert days == len(checked) > 20
+
+
+def version_of(server: Server) -> str | None:
+    return server.live()[0]
+
+
+def wait_until_live(server: Server, version: str, limit_s: float = 600) -> None:
+    until = time.monotonic() + limit_s
+    while version_of(server) != version:
+        assert time.monotonic() < until, server.live()
+        time.sleep(0.5)

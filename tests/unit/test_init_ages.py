@@ -27,7 +27,7 @@ def test_the_age_of_a_date_before_the_event_time_is_proposed(project):
     why = "it lies before seen_at in all but 0.1% of the rows: the days between are a feature"
     assert said == [
         "calendar: hour, weekday, month, beside the days of born",
-        f"age: signed: up, {why}; drift leaves it out, because it goes on with it (--leave-out signed: up)",
+        f"age: signed: up, {why}; drift leaves it out, because it goes on with it (--leave-out 'signed: up')",
         f"age: born, {why} (--leave-out born)",
     ]
 
