@@ -11,6 +11,7 @@ import duckdb
 from pipeline.data import labels, neutral_sql, text_sql
 from pipeline.data.sql import column_types, is_number, quoted
 from pipeline.init.table import TABLE
+from pipeline.serving.schema.spelling import MISSING
 
 # Fewer rows than this share are slips of the clock.
 SLIPS = 0.001
@@ -36,6 +37,13 @@ class Looks:
         label, _ = labels.texts(self.target, column_types(self.connection, TABLE)[self.target], "", self.decimal)
         query = f"SELECT {label} AS label, count(*) FROM {TABLE} WHERE label IS NOT NULL GROUP BY 1 ORDER BY 1"
         return {_short(text): rows for text, rows in self.connection.execute(query).fetchall()}
+
+    def missing_labels(self) -> dict[str, int]:
+        """The rows of each text of the target that is written for a missing label; an empty one says nothing."""
+        cell = text_sql.stripped(quoted(self.target))
+        words = ", ".join(text_sql.literal(word) for word in sorted(MISSING) if word)
+        query = f"SELECT {cell} AS word, count(*) FROM {TABLE} WHERE word IN ({words}) GROUP BY 1 ORDER BY 1"
+        return dict(self.connection.execute(query).fetchall())
 
     def rows_of_numbers(self) -> dict[float, int]:
         """The rows of each number that the target has."""

@@ -63,6 +63,7 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     target = facts[request.target]
     why_counts = counts.why_counts(target, looks.rows_of_numbers()) if counts.may_count(target) else None
     target_labels.refuse_spellings(request, target, looks, odd)
+    target_labels.say_missing(target, looks, odd, said)
     task, positive = _task(request, target, looks, said, why_counts)
     time = _time(request, facts, odd, said)
     label_time = _label_time(request, facts, time, looks, said)

@@ -1,4 +1,5 @@
-"""Labels that are one answer in several spellings, such as yes, Yes and Y: each would be a class of its own, and the model would be wrong."""
+"""Labels that are one answer in several spellings, such as yes, Yes and Y: each would be a class of its own, and the model would be wrong.
+And labels that are none, since a missing value is written so."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pipeline.errors import DataError
 from pipeline.init.facts import Facts
 from pipeline.init.looks import Looks
 from pipeline.init.odd_cells import OddCells
-from pipeline.init.request import Request
+from pipeline.init.request import Assumption, Request
 from pipeline.serving.schema.spelling import WORDS
 
 # More labels than this are names or texts, and are refused or kept as such.
@@ -40,6 +41,24 @@ def refuse_spellings(request: Request, target: Facts, looks: Looks, odd: OddCell
             f"has labels that differ in spelling alone, {', '.join(map(repr, same[:5]))}, and each would be a class",
             f"write them alike, for example with --data {odd.select(target.name, sql)}, or say --task multiclass",
         )
+
+
+def say_missing(target: Facts, looks: Looks, odd: OddCells, said: list[Assumption]) -> None:
+    """Says which texts of the target count as no label: `None` may be a class, as of a damage. Raises DataError where one label is left."""
+    found = looks.missing_labels() if target.type == "VARCHAR" else {}
+    if not found:
+        return
+    rows, words = sum(found.values()), ", ".join(map(repr, found))
+    cell = f"trim({quoted(target.name)})"
+    sql = f"CASE WHEN {cell} IN ({', '.join(map(literal, found))}) THEN 'no ' || {cell} ELSE {cell} END"
+    advice = f"where it is a class: --data {odd.select(target.name, sql)}"
+    if target.different == 1:
+        seen = (
+            f"is {target.example!r} in every row but {rows:,} that say {words}, which is how a missing value is written"
+        )
+        raise DataError(f"--target {target.name}", seen, advice)
+    why = f"{words} is how a missing value is written, and such rows are not learnt from"
+    said.append(Assumption("no label", f"{rows:,} row{'s' if rows > 1 else ''}", why, advice))
 
 
 def _when(cell: str, words: list[str], truth: bool) -> str:

@@ -24,11 +24,11 @@ def drafted(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(PARAMS)
     monkeypatch.chdir(tmp_path)
 
-    def draft(data="rows.csv", target="answer", asked=None, **columns):
+    def draft(data="rows.csv", target="answer", asked=None, dry_run=False, **columns):
         seen = pd.date_range("2024-01-01", periods=ROWS, freq="h").strftime("%Y-%m-%dT%H:%M:%SZ")
         frame = pd.DataFrame({"seen_at": seen, "size": SIZE.round(4), **columns})
         frame.to_csv("rows.csv", index=False)
-        return init(Request("model", data, target, **(asked or {})), tmp_path, False).draft
+        return init(Request("model", data, target, **(asked or {})), tmp_path, dry_run).draft
 
     return draft
 
@@ -52,6 +52,23 @@ def test_labels_that_differ_in_capitals_are_one_class_until_somebody_says_otherw
         drafted(answer=answer)
     draft = drafted(answer=answer, asked={"task": "multiclass"})
     assert draft.settings["training"]["task"] == "multiclass"
+
+
+def test_a_class_that_is_called_none_is_told_with_the_select_that_keeps_it(drafted):
+    """A missing label is written so too; with the SELECT it is a class, also where only one other label is left."""
+    answer = np.where(IS, "Minor", np.where(SIZE > 0, "Severe", "None"))
+    told = {each.what: str(each) for each in drafted(answer=answer, dry_run=True).assumptions}
+    assert told["no label"].startswith(
+        f"no label: {(answer == 'None').sum()} rows, 'None' is how a missing value is written"
+    )
+    assert told["task"].startswith("task: binary")
+    select = re.search(r'--data "(.*)"', told["no label"])[1].replace('\\"', '"')
+    assert drafted(data=select, answer=answer, dry_run=True).settings["training"]["task"] == "multiclass"
+    with pytest.raises(DataError, match="is 'Minor' in every row but .* that say 'None', which") as refused:
+        drafted(answer=np.where(IS, "Minor", "None"))
+    select = re.search(r'--data "(.*)"', str(refused.value))[1].replace('\\"', '"')
+    draft = drafted(data=select, answer=np.where(IS, "Minor", "None"), asked={"positive": "Minor"})
+    assert draft.settings["training"]["positive"] == "Minor"
 
 
 def test_a_label_that_was_known_before_its_features_is_refused(drafted):
