@@ -59,7 +59,8 @@ def history(gains, rows=100):
 
 
 @pytest.fixture
-def context(ledger):
+def context(ledger, monkeypatch):
+    monkeypatch.setattr(receipts, "with_kept_settings", lambda context: context)
     event = VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=DECIDED.isoformat())
     ledger.append(event, "churn")
     prices = Prices(cpu_core_hour=3.6, memory_gb_hour=0, engineer_hour=60, currency="EUR")

@@ -59,7 +59,7 @@ def test_the_page_of_a_run_is_from_the_ledger(ledger, monkeypatch):
     ledger.append(GatesChecked(verdicts=[replace(VERDICTS[0], reason="of a check before").as_dict()]), "churn", RUN)
     ledger.append(GatesChecked(verdicts=[old, *(verdict.as_dict() for verdict in VERDICTS)]), "churn", RUN)
     monkeypatch.setattr(card_records, "shap_of_run", lambda registry, model, run: {})
-    here = SimpleNamespace(ledger=ledger, registry=None)
+    here = SimpleNamespace(ledger=ledger, registry=SimpleNamespace(is_new=False))
     page = gates_page(here, RUN)
     assert "Gates of churn" in page and "the same columns" in page and "of a check before" not in page
     with pytest.raises(DataError, match="run another: has no gates in the ledger"):
@@ -69,7 +69,7 @@ def test_the_page_of_a_run_is_from_the_ledger(ledger, monkeypatch):
 def test_the_page_has_what_moves_the_predictions(ledger, monkeypatch):
     """As MLflow has it of the run; without MLflow the page has the verdicts alone."""
     ledger.append(GatesChecked(verdicts=[verdict.as_dict() for verdict in VERDICTS]), "churn", RUN)
-    here = SimpleNamespace(ledger=ledger, registry=None)
+    here = SimpleNamespace(ledger=ledger, registry=SimpleNamespace(is_new=False))
     found = Explanation("SHAP", "SHAP values of 1 row", 1, {"spend": 0.5}, 0.1, {"spend": [[0.5, 1.0]]}).as_dict()
     monkeypatch.setattr(card_records, "shap_of_run", lambda registry, model, run: found)
     page = gates_page(here, RUN)
