@@ -1,4 +1,4 @@
-"""Scores the rows of one interval with the champion of this moment, and puts the answers into the destination: what the Dag
+"""Scores the rows of one interval with the champion of this moment, or of the interval's end, and puts the answers into the destination: what the Dag
 `score__MODEL` and `perennial score` do.
 
 The rows come in blocks, and their answers wait in files until the interval is whole. Then the destination replaces what it has of
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -68,7 +69,7 @@ def score_interval(
     destination = destination_of(context, name, model.scoring.destination, connection_url)
     with _alone(destination.folder(interval)) as folder:
         # Asked once: a champion that changes meanwhile scores the next interval.
-        live = _champion(context, name)
+        live = _champion(context, name, interval.end if model.scoring.champion == "of_interval" else None)
         counted = _score(context, name, model, interval, live, folder)
         destination.replace(interval, folder)
     usage = usage_since(meter)
@@ -96,8 +97,12 @@ def score_interval(
     return scored
 
 
-def _champion(context: Context, name: str) -> LiveVersion:
-    live = live_at(context.ledger, name)
+def _champion(context: Context, name: str, at: datetime | None) -> LiveVersion:
+    """The version that was live then; without a time, or where none was, the one that is now."""
+    live = live_at(context.ledger, name, at.isoformat()) if at is not None and at < context.clock() else None
+    if at is not None and live is None:
+        log.info("%s: no version was live at %s, so the one scores that is now", name, f"{at:%Y-%m-%dT%H:%M:%SZ}")
+    live = live or live_at(context.ledger, name)
     if live is None:
         raise RegistryError(
             f"model {name}",

@@ -83,11 +83,13 @@ class Destination(Section):
 
 
 class Scoring(Section):
-    """`query` is DuckDB SQL with $start or $end, or both; without it the rows are those of the model's source."""
+    """`query` is DuckDB SQL with $start or $end, or both; without it the rows are those of the model's source. `champion` is which version
+    scores an interval that is scored late."""
 
     cron: Cron
     query: str | None = None
     destination: Destination
+    champion: Literal["of_now", "of_interval"] = "of_now"
 
     @model_validator(mode="after")
     def query_has_the_interval(self) -> Scoring:

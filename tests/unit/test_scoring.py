@@ -1,6 +1,7 @@
 """An interval's rows are scored by one version and stand at the destination once, whole, with the refused ones beside them."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -221,6 +222,15 @@ def test_the_champion_of_the_moment_scores_and_is_named(scored, one_kind):
     scored.ledger.append(RolloutEnded(version="4", slot="green", digest="e"), "churn")
     scored(SECOND)
     assert read(one_kind).groupby("version").size().to_dict() == {"3": 60, "4": 60}
+
+
+def test_an_interval_that_is_scored_late_may_have_the_champion_of_its_end(scored, one_kind):
+    """With `of_interval`; before anything was live it is the version that is live now, as it is everywhere by default."""
+    ended = Interval(datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC))
+    scored.ledger.append(RolloutEnded(version="4", slot="green", digest="e"), "churn")
+    assert scored(ended).version == "4"
+    scored.set(query=QUERY, destination=WHERE[one_kind], champion="of_interval")
+    assert (scored(ended).version, scored(FIRST).version) == ("3", "4")
 
 
 def test_without_a_query_the_models_own_rows_are_scored(scored, project):
