@@ -237,7 +237,7 @@ def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack, second_versio
     assert [e.event.since for e in stack.context.ledger.events(RetrainAsked)] == [told["alarm"]["since"]]
     opened = stack.context.ledger.events(RunOpened, run=airflow_run(RETRAIN, started))[0].body
     assert opened["as_of"] == "2013-07-01T00:00:00+00:00"
-    assert opened["reason"] == f"drift: {told['said']}"
+    assert opened["reason"] == receipt.event.reason(f"drift: {told['said']}")
     assert "changed since 2013-07-01" in told["said"]
     assert (load.failed, load.failures) == (0, [])
     assert set(load.versions) == {"1", "2"}

@@ -87,7 +87,7 @@ def test_3_one_of_them_is_rebuilt_into_an_empty_cache(stack, backfilled):
     told = json.loads(out)
     assert (done.returncode, told["identical"]) == (0, True), (told["compared"], err)
     assert told["as_of"].startswith("2013-10-21")
-    assert len(told["compared"]) == 11
+    assert len(told["compared"]) == 12
 
 
 def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, backfilled):
