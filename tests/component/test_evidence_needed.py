@@ -9,7 +9,7 @@ import pytest
 from pipeline.context import Context
 from pipeline.deployer.model_status import LiveStatus, ModelStatus
 from pipeline.ledger.timeline import timeline
-from pipeline.pages import overview
+from pipeline.pages import newest_status, overview
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout import logged_requests
 from pipeline.rollout.logged_requests import Traffic
@@ -85,7 +85,8 @@ def test_the_page_shows_what_a_step_needs_and_which_limits_are_off(project):
     live = LiveStatus("1", "blue", "2026-01-02T03:04:05.678Z", answers=True, ledger_agrees=True)
     told = {"limits_off": ("p99_ms",), "evidence": "a proof takes at least 1,424 requests"}
     status = ModelStatus("churn", "", "", live, **told)
-    seen = overview.facts(Context.here())
+    context = Context.here()
+    seen = overview.facts(context, newest_status.begin(context))
     page = overview.shown({**seen, "models": [{**status.as_dict(), "drift": None}]})
     assert "A proof takes at least 1,424 requests" in page
     assert "Limits of a rollout that are off: p99_ms." in page
