@@ -73,7 +73,8 @@ class RetrainDecided(Event, kind="retrain_decided"):
     def reason(self, why: str) -> str:
         """The receipt in a line, for the run that it asks for: `why`, the money, what would flip it, and what other rules say."""
         cost = "" if self.cost is None else f"a retrain costs {self.cost:,.2f} {self.currency}"
-        others = ", ".join(f"{rule} {what}" for rule, what in self.others.items())
+        # In the order in which the ledger gives them back.
+        others = ", ".join(f"{rule} {what}" for rule, what in sorted(self.others.items()))
         told = (
             why,
             self.money,

@@ -118,7 +118,7 @@ def test_by_drift_the_look_decides_and_the_other_rules_are_told(world):
     assert (acted["decision"], acted["since"]) == ("retrain", "s")
     assert acted["reason"].startswith("drift: spend moved; expected to save ")
     assert (
-        "; a retrain costs 1.63 USD; it would be otherwise with calm; other rules: value retrain, " in acted["reason"]
+        "; a retrain costs 1.63 USD; it would be otherwise with calm; other rules: forecast " in acted["reason"]
     )
 
 
