@@ -117,9 +117,7 @@ def test_by_drift_the_look_decides_and_the_other_rules_are_told(world):
     acted = retrain_decision.of_look(world.context, "r", "churn", LOOK)
     assert (acted["decision"], acted["since"]) == ("retrain", "s")
     assert acted["reason"].startswith("drift: spend moved; expected to save ")
-    assert (
-        "; a retrain costs 1.63 USD; it would be otherwise with calm; other rules: forecast " in acted["reason"]
-    )
+    assert "; a retrain costs 1.63 USD; it would be otherwise with calm; other rules: forecast " in acted["reason"]
 
 
 def test_what_was_asked_for_is_not_asked_for_again_at_once(world):
