@@ -167,9 +167,12 @@ def test_a_worker_that_ends_is_restarted(churn_package, tmp_path):
             assert client.post(f"{started.url}/invocations", content=BODY).status_code == 200
         assert "ERROR [model=churn version=3 slot=blue] process 0 ended (-9), 0 requests cut off" in started.output()
         assert len(workers) == 2
-        page = httpx.get(f"{started.url}/metrics").text
+        predictions = f'perennial_predictions_total{{model="churn",slot="blue",version="3"}} {rows + 1}.0'
+        # A worker counts an answer after it has sent it.
+        while predictions not in (page := httpx.get(f"{started.url}/metrics").text):
+            assert time.monotonic() < until, page
+            time.sleep(0.1)
         assert counters(page)[0] > before, "what the worker took that was killed stays in the sum"
-        assert f'perennial_predictions_total{{model="churn",slot="blue",version="3"}} {rows + 1}.0' in page
     assert len(logged(tmp_path / "log")) >= rows
 
 

@@ -73,6 +73,16 @@ def until_both_answer(endpoint, keeper):
         assert time.monotonic() < until
         keeper.look()
         time.sleep(0.1)
+    while not is_routed_to_both(endpoint):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def is_routed_to_both(endpoint):
+    """Whether the router has seen that both slots are well: its look comes after ours, and until then there is one slot to send to."""
+    services = httpx.get(f"{endpoint.at.router_api}/api/http/services").json()
+    states = [state for service in services for state in (service.get("serverStatus") or {}).values()]
+    return len(states) >= 2 and set(states) == {"UP"}
 
 
 def test_what_crashes_the_model_takes_one_slot_down_and_a_kill_fails_no_request(endpoint, crashes):
