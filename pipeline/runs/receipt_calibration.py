@@ -53,7 +53,7 @@ class Calibration:
             line += f", {opened} open"
         if not (known := self.known):
             return line
-        share = f", {self.saved / self.expected:.2f} of what they expected" if self.expected > 0 else ""
+        share = f", {self.saved / self.expected:.2f} times what they expected" if self.expected > 0 else ""
         return (
             f"{line}; {len(known)} expected {self.expected:,.2f} {known[-1].currency} by then and saved {self.saved:,.2f}{share}; "
             f"{self.as_expected} as expected within the interval"

@@ -119,7 +119,7 @@ def test_receipts_are_compared_with_what_they_expected_by_then(context):
     found = receipt_calibration.calibration(context.ledger, "churn")
     assert (found.expected, found.saved) == (pytest.approx(60), pytest.approx(60))
     assert found.sentence() == (
-        "1 decision settled, 1 paid; 1 expected 60.00 EUR by then and saved 60.00, 1.00 of what they expected; 1 as expected within the interval"
+        "1 decision settled, 1 paid; 1 expected 60.00 EUR by then and saved 60.00, 1.00 times what they expected; 1 as expected within the interval"
     )
     page = receipts_page(context, "churn")
     (point,) = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)"', page)
