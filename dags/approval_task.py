@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from dag_parts import RETRIES, skip, tried_again
 
 from pipeline.context import Context
 from pipeline.settings.addresses import AIRFLOW_USER
@@ -45,13 +46,13 @@ class VersionApproval(ApprovalOperator):
             defaults=self.REJECT,
             response_timeout=timedelta(hours=hours),
             assigned_users=assigned(named),
+            # On one machine too: Airflow fails a task that is answered before the executor has told the scheduler that it parked.
+            **tried_again(),
             **more,
         )
         self.model, self.version, self.run_of, self.is_backfill = model, version, run_of, is_backfill
 
     def execute(self, context: Any) -> Any:
-        from dag_parts import skip
-
         from pipeline.ledger.approval_events import AIRFLOW
         from pipeline.ledger.events import StepEnded
         from pipeline.ledger.metering import read_meter, usage_since
@@ -65,6 +66,9 @@ class VersionApproval(ApprovalOperator):
             log.info("version %s is approved already", self.version)
             return None
         run = self.run_of(context)
+        rejected = approval.rejected_since_asked(here.ledger, self.model, self.version, run)
+        if rejected and is_tried_again(context["ti"]):
+            skip(rejected)
         asked = approval.ask(here, run, self.model, self.version, AIRFLOW)
         self.subject = approval_summary.subject(self.model, self.version)
         self.body = approval_summary.body(here, self.model, asked)
@@ -87,6 +91,11 @@ class VersionApproval(ApprovalOperator):
         }
         log.info("%s", approval.answered(here, **answered))
         return super().execute_complete(context, event)
+
+
+def is_tried_again(ti: Any) -> bool:
+    """Whether Airflow tries the task again after a try that was lost; not when a person cleared it, which gives it all its tries anew."""
+    return ti.max_tries - ti.try_number < RETRIES - 1
 
 
 def assigned(named: tuple[str, ...]) -> list[dict[str, str]] | None:

@@ -57,15 +57,18 @@ def task_defaults(priority: int) -> dict[str, Any]:
     highest priority is first: the model's own, not that of what comes after it in the Dag, by which a new run would overtake an old one.
     """
     order = {"priority_weight": priority, "weight_rule": "absolute"}
-    if not Environment.read().server_mode:
-        return order
+    return {**order, **tried_again()} if Environment.read().server_mode else order
+
+
+def tried_again() -> dict[str, Any]:
+    """Arguments of a task that runs again unless our own code refused what it was to do."""
     policy = ExceptionRetryPolicy(
         rules=[
             RetryRule([RegistryAwayError, RemoteError, LedgerError], RetryAction.RETRY, RETRY_SERVICE_AFTER),
             RetryRule(PerennialError, RetryAction.FAIL),
         ]
     )
-    return {**order, "retries": RETRIES, "retry_delay": RETRY_AFTER, "retry_policy": policy}
+    return {"retries": RETRIES, "retry_delay": RETRY_AFTER, "retry_policy": policy}
 
 
 @cache

@@ -15,7 +15,7 @@ from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.approval_events import AIRFLOW, COMMAND, TIME, ApprovalAsked, Approved, Rejected
 from pipeline.ledger.approvals import asker, registered, standing
-from pipeline.ledger.store import Entry
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.rollout.approval import Evidence
 from pipeline.rollout.refusals import not_named
 
@@ -117,6 +117,14 @@ def reject(context: Context, run: str, name: str, version: str, person: Person, 
     _registered(context, name, version)
     rejected = Rejected(version=version, by=person.name, through=person.through, reason=reason)
     return context.ledger.append(rejected, name, run, "approve")
+
+
+def rejected_since_asked(ledger: Ledger, name: str, version: str, run: str) -> str:
+    """The rejection of the version, where this run is the one that asked last; '' where nobody has rejected it or another asked."""
+    held = standing(ledger, name, version)
+    if held.asked is None or held.decided is None or held.asked.run != run or isinstance(held.decided.event, Approved):
+        return ""
+    return held.decided.event.sentence()
 
 
 def answered(context: Context, run: str, name: str, version: str, approved: bool, by: str, known: bool) -> str:

@@ -156,7 +156,7 @@ def test_1g_the_asset_of_another_teams_dag_starts_a_look(stack):
 
 
 def test_1h_a_person_approves_in_the_browser_and_the_run_goes_on(stack):
-    """The run waits with its gates' verdicts; a click lets it go live, the audit has who approved, and a rejection by command skips the next."""
+    """The run waits with its gates' verdicts; a click lets it go live, the audit has who approved, a rejection by command skips the next, and clearing its task asks again."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     dag, asked = "retrain__careful", {"as_of": "2024-03-01T00:00:00Z"}
@@ -181,14 +181,18 @@ def test_1h_a_person_approves_in_the_browser_and_the_run_goes_on(stack):
     out, err = rejecting.communicate()
     assert (rejecting.returncode, f"its run {airflow_run(dag, run)} goes on" in out) == (0, True), out + err
     states = stack.finish(dag, run)
-    assert (states[""], states["approve"], states["roll_out"], states["settle"]) == (
-        "success",
-        "success",
-        "skipped",
-        "success",
-    )
+    # The task is skipped where Airflow took the answer for a lost worker, and tried it again.
+    assert states.pop("approve") in ("success", "skipped")
+    ended = {"": "success", "roll_out": "skipped", "settle": "success"}
+    assert {task: states[task] for task in ended} == ended
+    again = {"dag_run_id": run, "task_ids": ["approve"], "only_failed": False, "dry_run": False, "reset_dag_runs": True}
+    stack.airflow.post(f"/dags/{dag}/clearTaskInstances", again)
+    stack.wait_for_task(dag, run, "approve", "awaiting_input", 600)
+    assert pipeline("reject", "careful", "2", "--reason", "nor tomorrow").wait() == 0
+    states = stack.finish(dag, run)
+    assert {task: states[task] for task in ended} == ended
     assert stack.live("careful") == "1"
-    assert len(stack.context.ledger.events(Rejected, model="careful")) == 1
+    assert len(stack.context.ledger.events(Rejected, model="careful")) == 2
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):

@@ -208,6 +208,20 @@ def test_a_decision_at_the_command_line_is_not_written_again_by_the_task_that_it
     assert context.ledger.events(Approved) == [] and len(context.ledger.events(Rejected)) == 1
 
 
+def test_a_second_try_of_the_task_that_asked_keeps_to_the_rejection(asked):
+    """Until somebody asks again; another run's task asks for itself."""
+    context, _, _ = asked
+
+    def found(run):
+        return approval.rejected_since_asked(context.ledger, "churn", "1", run)
+
+    assert found("r1") == ""
+    approval.reject(context, "", "churn", "1", approval.Person("bob"), "not today")
+    assert (found("r1"), found("r2")) == ("version 1 rejected by bob: not today", "")
+    approval.ask(context, "", "churn", "1")
+    assert found("r1") == ""
+
+
 def test_what_changed_between_question_and_answer_is_not_approved(asked):
     """Nobody approves another thing than what was shown; each part that changed is named."""
     context, deployer, _ = asked
