@@ -148,7 +148,8 @@ def card(arguments: argparse.Namespace) -> Answer:
 
 def predict(arguments: argparse.Namespace) -> Answer:
     from pipeline.ledger.timeline import live_at
-    from pipeline.runs.batch_scoring import score
+    from pipeline.runs.batch_scoring import score, written
+    from pipeline.workspaces.kept_out import keep_out
 
     context = context_of_a_person()
     model = known_model(context, arguments.model)
@@ -156,6 +157,7 @@ def predict(arguments: argparse.Namespace) -> Answer:
     # A model whose block is broken, or gone, is still scored, and strictly.
     settings, form = context.params.models.get(model), context.params.csv_of(model)
     on_breach = settings.rollout.serving.on_breach if settings else "refuse"
+    keep_out(context.project, written(arguments.output))
     result = score(context.registry, model, arguments.input, arguments.output, live, form, on_breach)
     # A script must not go on as if each row had its answer.
     return Answer(result.sentence(arguments.output), result.as_dict(), 1 if result.refused else 0)
@@ -177,8 +179,10 @@ def score(arguments: argparse.Namespace) -> Answer:
 
 def export(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs import edge_export
+    from pipeline.workspaces.kept_out import keep_out
 
     context = context_of_a_person()
+    keep_out(context.project, [arguments.to])
     made = edge_export.export(context, known_model(context, arguments.model), arguments.version, arguments.to)
     text = (
         f"{made.model}: version {made.version} to {made.folder}, {made.files} files, {made.size_mb:.2f} MB; "

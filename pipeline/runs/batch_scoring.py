@@ -97,6 +97,8 @@ def score(
     for path in (source_file, output):
         if path.suffix not in FORMATS:
             raise DataError(str(path), "ends in neither .parquet nor .csv", "rename it to match its format")
+    if output.resolve() == source_file.resolve():
+        raise DataError(str(output), "is the input too, and would be lost", "give --output another name")
     if live is None:
         raise RegistryError(
             f"model {model}",
@@ -133,6 +135,11 @@ def score(
 def refused_file(output: Path) -> Path:
     """Beside the output: one line of JSON for each refused row, with `row`, `reason` and `cells`. It is there only where one is refused."""
     return output.with_name(f"{output.stem}_refused.jsonl")
+
+
+def written(output: Path) -> list[Path]:
+    """All that `score` writes: the output, what is refused, and the parts meanwhile."""
+    return [output, refused_file(output), Parts(output, []).folder]
 
 
 def _nothing_fits(source_file: Path, refused: list[RefusedRow], csv_key: str) -> DataError:
@@ -311,29 +318,29 @@ class Parts:
     made_from: list[Any]
 
     @property
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
         return self.output.with_name(f".{self.output.name}.parts")
 
     def rows(self) -> int:
         """How many rows the parts hold."""
-        identity_file = self._folder / "of.json"
+        identity_file = self.folder / "of.json"
         identity = json.dumps(self.made_from, sort_keys=True)
         if not identity_file.is_file() or identity_file.read_text(encoding="utf-8") != identity:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir(parents=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
             identity_file.write_text(identity, encoding="utf-8")
         return self._all()[-1][1] if self._all() else 0
 
     def _all(self) -> list[tuple[int, int, Path]]:
         """(first row, row after the last, file) of each part."""
-        names = [(match, path) for path in sorted(self._folder.iterdir()) if (match := PART_NAME.match(path.name))]
+        names = [(match, path) for path in sorted(self.folder.iterdir()) if (match := PART_NAME.match(path.name))]
         return [(int(match[1]), int(match[2]), path) for match, path in names]
 
     def add(self, first: int, end: int, table: pa.Table, refused: list[RefusedRow]) -> None:
         """What came of the input's rows [first, end)."""
         import pyarrow.parquet as pq
 
-        path = self._folder / f"{first:012d}-{end:012d}.parquet"
+        path = self.folder / f"{first:012d}-{end:012d}.parquet"
         lines = [
             json.dumps({"row": of.row, "reason": of.reason, "cells": of.values}, ensure_ascii=False) for of in refused
         ]
@@ -347,7 +354,7 @@ class Parts:
         import pyarrow.parquet as pq
         from pyarrow import csv
 
-        aside, beside = self._folder / "output", self._folder / "refused"
+        aside, beside = self.folder / "output", self.folder / "refused"
         paths = [path for _, _, path in self._all()]
         schema = pq.read_schema(paths[0])
         writer = csv.CSVWriter if self.output.suffix == ".csv" else pq.ParquetWriter
@@ -365,5 +372,5 @@ class Parts:
         else:
             refused_file(self.output).unlink(missing_ok=True)
         os.replace(aside, self.output)
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
         return count, first

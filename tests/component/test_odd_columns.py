@@ -145,6 +145,10 @@ def test_odd_names_go_from_the_source_to_mlflow_the_slot_a_file_and_the_monitor(
             for output in ("out.parquet", "out.csv"):
                 scored = said(["predict", "odd", "--input", "in.parquet", "--output", output])
                 assert scored.returncode == 0, scored.stderr
+            others = subprocess.run(
+                ["git", "ls-files", "--others", "--exclude-standard"], capture_output=True, text=True
+            )
+            assert "in.parquet" in others.stdout and "out." not in others.stdout, "each run would commit the scores"
             assert pd.read_parquet("out.parquet")["prediction"].tolist() == live
             checked = said(["drift", "odd", "--as-of", "2024-03-19T00:00:00Z", "--json"], **addresses)
             assert checked.returncode == 0, checked.stderr

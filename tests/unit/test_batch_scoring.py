@@ -280,6 +280,8 @@ def test_files_that_are_none_are_one_line(champion, tmp_path):
         assert "\n" not in str(refused.value)
     with pytest.raises(DataError, match="neither"):
         champion(tmp_path / "in.json", tmp_path / "out.csv")
+    with pytest.raises(DataError, match="is the input too"):
+        champion(tmp_path / "in.csv", tmp_path / "beside" / ".." / "in.csv")
 
 
 def test_without_a_live_version_there_is_nothing_to_score_with(tmp_path):
