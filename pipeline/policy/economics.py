@@ -101,8 +101,9 @@ def worth(economics: Economics, loss: str, prices: Prices, runs: Sequence[RunCos
 
 
 def _value(economics: Economics) -> Figure:
-    if economics.decisions is not None:
-        return Figure(1.0, "yours", "economics.decisions has the money of each row")
+    if economics.money is not None:
+        stated = "by_class" if economics.decisions is None else "decisions"
+        return Figure(1.0, "yours", f"economics.{stated} has the money of each row")
     if economics.value is not None:
         return Figure(economics.value, "yours", "economics.value")
     return Figure(GUESSED_VALUE, "guess", "nobody stated economics.value")

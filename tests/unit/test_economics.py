@@ -11,7 +11,7 @@ from pipeline.errors import SettingsError
 from pipeline.ledger.costs import RunCosts, StepCost
 from pipeline.policy.economics import GUESSED_VALUE, Figure, worth
 from pipeline.settings.accounts import Prices
-from pipeline.settings.economics import Decisions, Economics
+from pipeline.settings.economics import ByClass, Decisions, Economics
 from pipeline.settings.models import Model, load
 from pipeline.training import economic_loss, tasks
 from pipeline.training.tasks import Answers
@@ -52,6 +52,48 @@ def test_each_outcome_of_a_decision_costs_its_money() -> None:
     assert worth(Economics(decisions=costs), "money", PRICES, [], ROWS).value.value == 1
 
 
+COSTS = ByClass(costs={"sick": {"well": 90, "sick": -5}, "well": {"sick": 10}}, otherwise=3)
+
+
+def test_each_pair_of_classes_costs_its_money() -> None:
+    """A pair that is not named costs `otherwise`, a right decision nothing, and a class that a version never learnt is never decided."""
+    answers = Answers(np.array([[0.5, 0.1, 0.4], [0.4, 0.2, 0.4], [0.2, 0.3, 0.5], [0, 0, 1]]), ("ill", "sick", "well"))
+    target = np.array(["sick", "ill", "sick", "new"], object)
+    assert economic_loss.of_classes(COSTS, target, answers).tolist() == [3, 0, 90, 3]
+    assert worth(Economics(by_class=COSTS), "money", PRICES, [], ROWS).value.value == 1
+
+
+def test_the_cheapest_class_is_decided_where_that_is_stated() -> None:
+    """By the probabilities: a sick one that is missed costs 90, so a chance of 3 in 10 is enough."""
+    cheapest = COSTS.model_copy(update={"decided": "cheapest", "otherwise": 30.0})
+    answers = Answers(np.array([[0.2, 0.3, 0.5], [0.0, 0.01, 0.99]]), ("ill", "sick", "well"))
+    target = np.array(["sick", "sick"], object)
+    assert economic_loss.of_classes(cheapest, target, answers).tolist() == [-5, 90]
+
+
+def test_a_class_has_one_name_however_yaml_reads_it() -> None:
+    """Numbers and truth values are the texts that rows have; one class under two spellings is refused."""
+    read = ByClass(costs={3: {2.0: 4}, True: {"No": 5}}, otherwise=1)
+    assert (read.of("3", "2"), read.of("true", "No"), read.of("true", "true")) == (4, 5, 0)
+    with pytest.raises(ValueError, match="names the class '1' twice, as 1 and '1.0'; leave one out"):
+        ByClass(costs={1: {2: 4}, "1.0": {3: 1}}, otherwise=1)
+
+
+def test_other_costs_are_another_loss() -> None:
+    """What was counted by the costs of before is not set beside what is counted now; the same costs have the same name."""
+    told = [{"false_positive": 5, "false_negative": 60}, {"false_positive": 5, "false_negative": 61}]
+    names = [Economics(decisions=Decisions(**each)).loss_of("binary", "brier") for each in (*told, told[0])]
+    assert names[0] == names[2] != names[1] and all(name.startswith("money ") for name in names)
+    assert Economics(by_class=COSTS).loss_of("multiclass", "log_loss").startswith("money ")
+
+
+def test_a_name_that_no_row_has_is_told(caplog) -> None:
+    """A slip in a class's name would leave its costs unused."""
+    costs = ByClass(costs={"sik": {"well": 90}}, otherwise=3)
+    economic_loss.of_classes(costs, np.array(["sick"], object), Answers(np.array([[0.5, 0.5]]), ("sick", "well")))
+    assert "economics.by_class.costs names classes that neither the version nor these rows have: 'sik'" in caplog.text
+
+
 @pytest.mark.parametrize("kind", tasks.TASKS.values(), ids=lambda kind: kind.name)
 def test_the_mean_of_the_row_losses_is_the_metric(kind) -> None:
     """Of each metric that a task calls a mean over rows."""
@@ -90,6 +132,12 @@ def test_the_loss_is_the_metric_where_that_is_a_mean(task: str, metric: str, exp
             {"value": 1, "decisions": {"false_positive": 1, "false_negative": 2}},
             "economics.value: is not needed beside economics.decisions",
         ),
+        (
+            {"by_class": {"costs": {"a": {"b": 1}}, "otherwise": 2}},
+            "economics.by_class: is for the classes of a multiclass model, and training.task is binary; give economics.decisions",
+        ),
+        ({"by_class": {"costs": {"a": {"b": 1}}}}, "economics.by_class.otherwise"),
+        ({"by_class": {"costs": {}, "otherwise": 2}}, "economics.by_class.costs"),
         ({"decisions": {"threshold": 1, "false_positive": 1, "false_negative": 2}}, "economics.decisions.threshold"),
     ],
 )

@@ -20,6 +20,8 @@ from pipeline.data import contract, snapshot, sql, unread
 from pipeline.data import source as source_rows
 from pipeline.errors import DataError, SettingsError
 from pipeline.settings.models import Model
+from pipeline.training.economic_loss import unknown_classes
+from pipeline.training.tasks.multiclass import in_order
 
 # So many of a window's labels must have come before its loss counts as known.
 MOST_LABELS = 0.95
@@ -27,6 +29,7 @@ MOST_LABELS = 0.95
 FEWEST = 8
 # Without a begin the past is looked for in so many days: ten years.
 REACH_DAYS = 3652
+SHOWN_CLASSES = 20
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def read(name: str, model: Model, root: Path, span: Span) -> Past:
     there = np.unique(place)
     if len(there) < FEWEST:
         raise _too_short(name, span, len(there))
+    _classes_known(name, model, table)
     begins = np.searchsorted(place, [*there, place[-1] + 1])
     parts = [table.slice(begin, end - begin) for begin, end in zip(begins, begins[1:], strict=False)]
     gone = sorted(set(range(count)) - set(there.tolist()))
@@ -125,6 +129,18 @@ def _too_short(name: str, span: Span, windows: int) -> SettingsError:
         f"has {windows} windows with labels from {span.start:%Y-%m-%d} to {span.end:%Y-%m-%d}, and needs {FEWEST}",
         "choose an earlier --from, a later --to or fewer --window-days",
     )
+
+
+def _classes_known(name: str, model: Model, table: pa.Table) -> None:
+    """Raises SettingsError where costs are stated for a class that no row of the past has: a slip would leave them unused."""
+    costs = model.economics.by_class
+    found = table[model.training.target].unique().to_pylist() if costs is not None else []
+    if costs is not None and (unknown := unknown_classes(costs, found)):
+        raise SettingsError(
+            f"backtest of {name}",
+            f"models.{name}.economics.by_class.costs names {unknown}, which no labelled row has",
+            f"the classes are {', '.join(in_order(found)[:SHOWN_CLASSES])}{' …' if len(found) > SHOWN_CLASSES else ''}",
+        )
 
 
 def digest_of(table: pa.Table) -> str:
