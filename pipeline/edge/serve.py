@@ -10,14 +10,17 @@ From Python: `import serve; serve.load().predict([{"spend": 10.0}])`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +110,8 @@ def checked(version: Path, key: str) -> dict[str, Any]:
             raise Refused(f"{version / name}: is not what was exported; export it again")
     known = {version / name for name in (*exported["files"], LIST, SIGNATURE)}
     for path in sorted(version.rglob("*")):
-        if not path.is_dir() and path not in known:
+        # A link to a folder is followed by an import, and not by rglob.
+        if (path.is_symlink() or not path.is_dir()) and path not in known:
             raise Refused(f"{path}: is not in the export; remove it")
     return exported
 
@@ -131,7 +135,7 @@ def load(key: str = "") -> Any:
 class Served:
     """The worker of one version. All workers accept on one socket, so no connection is lost between two of them."""
 
-    def __init__(self, version: Path, listening: socket.socket, key: str) -> None:
+    def __init__(self, version: Path, listening: socket.socket, key: str, stopped: Callable[[], bool]) -> None:
         self.version, self.exported = version, checked(version, key)
         command = [sys.executable, "-B", "-m", "pipeline.edge.worker", str(version), str(listening.fileno())]
         # Where onnxruntime and numpy are in a folder of PYTHONPATH, they stay there.
@@ -140,12 +144,19 @@ class Served:
         self.process = subprocess.Popen(
             command, env=environment, cwd=HERE, pass_fds=[listening.fileno()], stdout=subprocess.PIPE, text=True
         )
-        assert self.process.stdout is not None
-        if self.process.stdout.readline().strip() != "ready":
+        if not self._ready(stopped):
             self.process.kill()
-            raise Refused(
-                f"{version}: its worker did not start (exit code {self.process.wait()}); its last lines say why"
-            )
+            code = self.process.wait()
+            raise Refused(f"{version}: its worker did not start (exit code {code}); its last lines say why")
+
+    def _ready(self, stopped: Callable[[], bool]) -> bool:
+        """Whether it says so, within READY_S and before a person or a service manager stops it."""
+        assert self.process.stdout is not None
+        until = time.monotonic() + READY_S
+        while time.monotonic() < until and not stopped():
+            if select.select([self.process.stdout], [], [], LOOK_S)[0]:
+                return self.process.stdout.readline().strip() == "ready"
+        return False
 
     def end(self) -> None:
         """It answers what it has, and ends."""
@@ -156,46 +167,88 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
+class Runner:
+    """Serves the version that `current` names, and where that one is refused, the last one that was served."""
+
+    def __init__(self, listening: socket.socket, host: str, key: str, stopped: Callable[[], bool]) -> None:
+        self._listening, self._key, self._stopped = listening, key, stopped
+        self._address = f"http://{host}:{listening.getsockname()[1]}"
+        self.served: Served | None = None
+        self._good: Path | None = None
+        self._leaving: list[Served] = []
+        # Of the version that was refused last: what its folder looked like, and why. A copy may still be under way.
+        self._refused: tuple[Path, Any, str] | None = None
+
+    def look(self) -> None:
+        """Once: takes over a newer version, and starts a worker again that died."""
+        self._leaving = [one for one in self._leaving if one.process.poll() is None]
+        try:
+            version = current()
+        except OSError:
+            version = self._good or HERE / CURRENT
+        if self.served is not None and self.served.process.poll() is not None:
+            say(f"the worker of version {self.served.exported['version']} died; it is started again")
+            self.served = None
+        if self.served is None or version != self.served.version:
+            self._take(version)
+        if self.served is None and self._good not in (None, version):
+            self._take(self._good)
+
+    def _take(self, version: Path) -> None:
+        looks = _looks(version)
+        before = self._refused
+        if before is not None and before[:2] == (version, looks):
+            return
+        try:
+            newer = Served(version, self._listening, self._key, self._stopped)
+        except Refused as error:
+            if before is None or (before[0], before[2]) != (version, str(error)):
+                say(f"refused: {error}")
+            self._refused = version, looks, str(error)
+            return
+        if self.served is not None:
+            self.served.end()
+            self._leaving.append(self.served)
+        self.served, self._good, self._refused = newer, version, None
+        say(f"{newer.exported['model']} version {newer.exported['version']} on {self._address}")
+
+    def end(self) -> None:
+        ending = [*self._leaving, *([self.served] if self.served else [])]
+        for one in ending:
+            one.end()
+        for one in ending:
+            one.process.wait()
+
+
+def _looks(version: Path) -> list[tuple[str, int, int]]:
+    """Each file of a version with its size and the time of its last change: another list, and it is worth another look."""
+    found = []
+    for path in sorted(version.rglob("*")):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            found.append((str(path), status.st_size, status.st_mtime_ns))
+    return found
+
+
 def serve(host: str, port: int, key: str) -> int:
-    listening = socket.create_server((host, port), backlog=1024)
+    try:
+        listening = socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        say(f"{host}:{port} cannot be served ({error.strerror or error}); choose another --port or --host")
+        return 1
     # Two workers wait for a connection, and one gets it.
     listening.setblocking(False)
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: stopped.append(number))
-    served: Served | None = None
-    leaving: list[Served] = []
-    refused: Path | None = None
+    runner = Runner(listening, host, key, lambda: bool(stopped))
     while not stopped:
-        try:
-            version = current()
-        except OSError:
-            version = served.version if served else HERE / CURRENT
-        if served is not None and served.process.poll() is not None:
-            say(f"the worker of version {served.exported['version']} died; it is started again")
-            served, refused = None, None
-        if (served is None or version != served.version) and version != refused:
-            try:
-                newer = Served(version, listening, key)
-            except Refused as error:
-                say(f"refused: {error}")
-                refused = version
-                if served is None:
-                    return 1
-            else:
-                if served is not None:
-                    served.end()
-                    leaving.append(served)
-                served, refused = newer, None
-                say(
-                    f"{newer.exported['model']} version {newer.exported['version']} on http://{host}:{listening.getsockname()[1]}"
-                )
-        leaving = [one for one in leaving if one.process.poll() is None]
+        runner.look()
+        if runner.served is None:
+            break
         time.sleep(LOOK_S)
-    for one in [*leaving, *([served] if served else [])]:
-        one.end()
-        one.process.wait()
-    return 0
+    runner.end()
+    return 0 if stopped else 1
 
 
 if __name__ == "__main__":
@@ -204,6 +257,9 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--key", default="", help="the public key, hexadecimal (default: the one in key.pub)")
     given = parser.parse_args()
-    trusted = given.key or (HERE / KEY).read_text().strip()
+    try:
+        trusted = given.key or (HERE / KEY).read_text().strip()
+    except OSError as failed:
+        sys.exit(f"{HERE / KEY}: cannot be read ({failed.strerror}); export again, or give --key")
     say(f"trusts the key {trusted[:16]}… of {'--key' if given.key else HERE / KEY}")
     sys.exit(serve(given.host, given.port, trusted))

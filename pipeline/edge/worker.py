@@ -7,11 +7,15 @@ comes on those that it has, and ends when they are closed.
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import socket
 import sys
 import threading
 import time
+import traceback
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,8 @@ from pipeline.serving.runtime import Runtime
 # A connection on which nothing comes for so long is closed, and so is what is left of one that ends.
 IDLE_S = 30.0
 SLOT = "edge"
+# What is no plain number of at most so many digits is no length: int() reads others, as "²" fails in it.
+LENGTH = re.compile("[0-9]{1,15}")
 TOLERANCE_BEFORE = 1e-4
 
 
@@ -81,7 +87,8 @@ class Edge:
 
 
 class Server(ThreadingHTTPServer):
-    """`open` connections; none is accepted once it drains."""
+    """`open` connections; none is accepted once it drains. It drains too when the process that started it is gone, which may have
+    been killed: its next one needs the port."""
 
     daemon_threads = True
 
@@ -90,7 +97,9 @@ class Server(ThreadingHTTPServer):
         self.socket.close()
         self.socket = socket.socket(fileno=descriptor)
         self.edge, self.draining, self.open = edge, False, 0
-        self.lock = threading.Lock()
+        self.lock, self.parent = threading.Lock(), os.getppid()
+        # serve_forever must not wait for itself.
+        self.drained = threading.Thread(target=self._drain)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self.lock:
@@ -102,9 +111,19 @@ class Server(ThreadingHTTPServer):
         with self.lock:
             self.open -= 1
 
+    def service_actions(self) -> None:
+        if os.getppid() != self.parent:
+            self.drain()
+
     def drain(self) -> None:
-        self.draining = True
+        """Once, however often it is asked: a service manager signals this process and the one that started it, which signals it again."""
+        if not self.draining:
+            self.draining = True
+            self.drained.start()
+
+    def _drain(self) -> None:
         self.shutdown()
+        self.socket.close()
         until = time.monotonic() + IDLE_S
         while self.open and time.monotonic() < until:
             time.sleep(0.02)
@@ -112,6 +131,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server_version, sys_version = "perennial-edge", ""
     timeout = IDLE_S
     # Head and body in one packet.
     wbufsize = -1
@@ -119,37 +139,75 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        edge = self.server.edge
-        ready = self.path in ("/v2/health/ready", "/v2/health/live", "/ping", "/health")
-        known = {"model": edge.identity.model, "version": edge.identity.version, "columns": edge.runtime.features}
-        if self.path in ("/", "/version") or ready:
-            self._send(200, json.dumps({} if ready else known).encode(), [])
+        edge, path = self.server.edge, self._path()
+        runtime, identity = edge.runtime, edge.identity
+        model = (f"/v2/models/{identity.model}", f"/v2/models/{identity.model}/versions/{identity.version}")
+        pages: dict[str, Any] = dict.fromkeys(("/v2/health/ready", "/v2/health/live", "/ping", "/health"), {})
+        known = {"model": identity.model, "version": identity.version, "columns": runtime.features}
+        pages |= dict.fromkeys(("/", "/version"), known)
+        pages |= dict.fromkeys((f"{each}/ready" for each in model), {"name": identity.model, "ready": True})
+        pages |= dict.fromkeys(model, forms.metadata(runtime.reader, identity, runtime.platform, runtime.classes))
+        if path in pages:
+            self._send(200, json.dumps(pages[path]).encode(), [])
         else:
-            self._send(404, json.dumps({"error": f"there is no {self.path}"}).encode(), [])
+            self._refuse(404, f"there is no {path}")
+
+    do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        length = self.headers.get("content-length", "")
-        most = self.server.edge.exported["max_body_mb"] * 1e6
-        body = None
-        if not length.isdigit():
-            refused = RequestRefused(411, "content-length is missing; send the body in one piece")
-        elif int(length) > most:
-            refused = RequestRefused(413, f"the body has more than {most / 1e6:g} MB; split the request")
-        elif self.headers.get("content-encoding", "identity") != "identity":
-            refused = RequestRefused(415, "content-encoding must be identity: the edge unpacks nothing")
-        else:
-            body = self.rfile.read(int(length))
-        if body is None:
+        if (refused := self._head_refused()) is not None:
             # What is left of the body is no request.
             self.close_connection = True
-            self._send(refused.status, json.dumps({"error": str(refused)}).encode(), [])
+            self._refuse(refused.status, str(refused))
             return
+        body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower().encode(): value.encode() for name, value in self.headers.items()}
         try:
-            answer, own = self.server.edge.answer(self.path, headers, body)
-            self._send(200, answer, own)
+            answer, own = self.server.edge.answer(self._path(), headers, body)
         except RequestRefused as error:
-            self._send(error.status, json.dumps({"error": str(error)}, ensure_ascii=False).encode(), [])
+            self._refuse(error.status, str(error))
+        except Exception:
+            traceback.print_exc()
+            self._refuse(500, "the model failed on this request; the runner's output says why")
+        else:
+            self._send(200, answer, own)
+
+    def handle_expect_100(self) -> bool:
+        """A client that asks first, as curl does above 1 MB, waits for the word to go on: it is sent at once, or the refusal is."""
+        if self.command == "POST" and (refused := self._head_refused()) is not None:
+            self.close_connection = True
+            self._refuse(refused.status, str(refused))
+            return False
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def _head_refused(self) -> RequestRefused | None:
+        """Why a body is not read, seen by its head alone."""
+        lengths = set(self.headers.get_all("content-length", []))
+        most = self.server.edge.exported["max_body_mb"] * 1e6
+        if "transfer-encoding" in self.headers or not lengths:
+            return RequestRefused(411, "content-length is missing; send the body in one piece")
+        if len(lengths) > 1 or not LENGTH.fullmatch(length := lengths.pop()):
+            return RequestRefused(400, "content-length must be one number of bytes")
+        if int(length) > most:
+            return RequestRefused(413, f"the body has more than {most / 1e6:g} MB; split the request")
+        if self.headers.get("content-encoding", "identity") != "identity":
+            return RequestRefused(415, "content-encoding must be identity: the edge unpacks nothing")
+        return None
+
+    def _path(self) -> str:
+        return self.path.partition("?")[0]
+
+    def _refuse(self, status: int, why: str) -> None:
+        self._send(status, json.dumps({"error": why}, ensure_ascii=False).encode(errors="replace"), [])
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the standard library refuses by itself, as a slot says it: in JSON."""
+        self.close_connection = True
+        # Where the first line could not be read it is that of HTTP/0.9, whose answers have no status.
+        self.request_version = self.protocol_version
+        self._refuse(code, message or self.responses[HTTPStatus(code)][0])
 
     def _send(self, status: int, body: bytes, headers: forms.Headers) -> None:
         self.send_response(status)
@@ -161,7 +219,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("connection", "close")
             self.close_connection = True
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Nothing: a line a request says little and fills a small disk."""
@@ -172,14 +231,12 @@ def main() -> None:
     edge = Edge(version)
     edge.prove()
     server = Server(edge, descriptor)
-    # serve_forever must not wait for itself.
-    drained = threading.Thread(target=server.drain)
-    signal.signal(signal.SIGTERM, lambda number, frame: drained.start())
+    signal.signal(signal.SIGTERM, lambda number, frame: server.drain())
     # A person's ctrl-c goes to both; serve.py ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("ready", flush=True)
     server.serve_forever(poll_interval=0.05)
-    drained.join()
+    server.drained.join()
 
 
 if __name__ == "__main__":

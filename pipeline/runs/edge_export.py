@@ -22,6 +22,7 @@ from pipeline.errors import RegistryError
 from pipeline.ledger.timeline import live_at
 from pipeline.registry.packages import package_digest
 from pipeline.settings.rollout import Serving
+from pipeline.training.signing import SigningKey
 
 EDGE = Path(edge.__file__).parent
 ROOT = EDGE.parents[1]
@@ -60,10 +61,29 @@ def export(context: Context, model: str, version: str, to: Path) -> Exported:
             f"version {version} is served by skops, which takes scikit-learn; an export has onnxruntime and numpy alone",
             f"retrain it with models.{model}.training.runtime: onnx, or serve it from a slot",
         )
-    key = registry.key.public()
-    if (to / KEYS).is_file() and (to / KEYS).read_text().strip() != key:
+    if (to / KEYS).is_file() and (to / KEYS).read_text().strip() != registry.key.public():
         raise RegistryError(str(to), "has exports that another key signed", "name another folder")
+    _refuse_another_model(to, model)
     settings = context.params.models[model].rollout.serving if model in context.params.models else Serving()
+    try:
+        return _written(registry.key, package, model, version, settings, to)
+    except OSError as error:
+        raise RegistryError(
+            str(to), f"cannot be written ({error.strerror or error})", "name a folder that you may write to by --to"
+        ) from error
+
+
+def _refuse_another_model(to: Path, model: str) -> None:
+    """A runner of the folder would give its clients the answers of another model."""
+    try:
+        there = json.loads((to / "current" / "export.json").read_bytes())["model"]
+    except (OSError, ValueError, KeyError):
+        return
+    if there != model:
+        raise RegistryError(str(to), f"has exports of the model {there}", "name another folder by --to")
+
+
+def _written(key: SigningKey, package: Path, model: str, version: str, settings: Serving, to: Path) -> Exported:
     (to / VERSIONS).mkdir(parents=True, exist_ok=True)
     aside = to / VERSIONS / f".{version}.{os.getpid()}"
     try:
@@ -85,16 +105,17 @@ def export(context: Context, model: str, version: str, to: Path) -> Exported:
             indent=1,
         ).encode()
         (aside / "export.json").write_bytes(content)
-        (aside / "export.signature").write_text(registry.key.sign(content))
+        (aside / "export.signature").write_text(key.sign(content))
         size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
         made = to / VERSIONS / f"{version}-{hashlib.sha256(content).hexdigest()[:12]}"
         _place(aside, made)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     _write(to / "serve.py", (EDGE / "serve.py").read_bytes())
-    _write(to / KEYS, key.encode())
+    _write(to / KEYS, key.public().encode())
     _name_current(to, made)
-    return Exported(model, version, package_digest(package), str(to), len(files), round(size / 1e6, 3), key)
+    digest = package_digest(package)
+    return Exported(model, version, digest, str(to), len(files), round(size / 1e6, 3), key.public())
 
 
 def _version(context: Context, model: str, version: str) -> tuple[str, str]:
