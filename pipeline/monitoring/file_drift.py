@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import duckdb
-import numpy as np
 import pandas as pd
 
 from pipeline.data import text_sql, unread
@@ -24,7 +23,8 @@ from pipeline.data.sql import quoted
 from pipeline.errors import DataError
 from pipeline.monitoring import drift_exchanged, drift_picture
 from pipeline.monitoring.drift import DriftVerdict, Window, compare
-from pipeline.monitoring.profiles.file_columns import Change, FileColumns, names_of
+from pipeline.monitoring.parquet_tables import refuse_other_columns, table_of
+from pipeline.monitoring.profiles.file_columns import Change, FileColumns, changed
 from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.layout import Table
 from pipeline.monitoring.profiles.profile import Profile
@@ -89,7 +89,9 @@ def _window(now: Table, counted: Profile, time: str | None) -> Window:
         return Window(counted)
     at = pd.to_datetime(now[time].dropna(), utc=True)
     first, last = at.min(), at.max()
-    days = (last - first) / pd.Timedelta(days=1)
+    # Of dates alone the last one is a whole day too.
+    dates = bool((at == at.dt.floor("D")).all())
+    days = (last - first) / pd.Timedelta(days=1) + dates
     # The requests of a day end before it does.
     return Window(counted, days if days < MOST_OF_A_DAY else math.ceil(days), first.date(), last.date() + ONE_DAY)
 
@@ -104,7 +106,7 @@ def _with_numbers(now: Table, columns: Sequence[str], current: Path) -> tuple[Ta
     """(the table with the numbers that these columns spell, the columns that spell others too, and why they have no verdict)."""
     whys = {column: _numbers_of(now[column])[1] for column in columns}
     changes: dict[str, Change] = {c: lambda column: _numbers_of(column)[0] for c, why in whys.items() if not why}
-    return _changed(now, changes), {c: f"{current} has {why}" for c, why in whys.items() if why}
+    return changed(now, changes), {c: f"{current} has {why}" for c, why in whys.items() if why}
 
 
 def _numbers_of(column: pd.Series) -> tuple[pd.Series, str]:
@@ -207,61 +209,15 @@ def _read(path: Path, kinds: Mapping[str, Kind | None]) -> Table:
     files = _files(path)
     if _is_csv(files[0]):
         return _read_csv(path, files, kinds)
-    return _parquet(files)
-
-
-def _parquet(files: Sequence[Path]) -> FileColumns:
-    """Of large files a column at a time is in memory. Raises DataError for a damaged file, and for files that differ in their columns."""
-    names: dict[Path, list[str]] = {}
-    nested: set[str] = set()
-    for file in files:
-        try:
-            names[file] = names_of(file)
-            # A file can end anywhere: each of its columns is read once before any is judged.
-            nested |= {n for n in names[file] if _is_nested(pd.read_parquet(file, columns=[n]).iloc[:, 0])}
-        except (OSError, ValueError) as error:
-            raise DataError(
-                str(file),
-                f"cannot be read as Parquet ({str(error).splitlines()[0]})",
-                "check that the file exists and is complete",
-            ) from error
-        _refuse_other_columns(file, names[file], files[0], names[files[0]])
-    return FileColumns(files).changed(dict.fromkeys(nested, _flat))
-
-
-def _is_nested(column: pd.Series) -> bool:
-    some = column.dropna().head(1) if column.dtype == object else column.head(0)
-    return any(isinstance(cell, (dict, list, np.ndarray)) for cell in some)
-
-
-def _flat(column: pd.Series) -> pd.Series:
-    """Lists and structs are compared as text."""
-    return column.map(str, na_action="ignore")
+    return table_of(files)
 
 
 def _with_texts(table: Table, categorical: Sequence[str], truths: Collection[str]) -> Table:
-    return _changed(table, {c: _as_truth if c in truths else _as_text for c in categorical})
-
-
-def _changed(table: Table, changes: Mapping[str, Change]) -> Table:
-    if isinstance(table, FileColumns):
-        return table.changed({c: _after(table.changes.get(c), change) for c, change in changes.items()})
-    return table.assign(**{c: change(table[c]) for c, change in changes.items()})
-
-
-def _after(first: Change | None, change: Change) -> Change:
-    return (lambda column: change(first(column))) if first else change
+    return changed(table, {c: _as_truth if c in truths else _as_text for c in categorical})
 
 
 def _drawn(table: Table, columns: Sequence[str], rows: int) -> pd.DataFrame:
     return table.some(columns, rows) if isinstance(table, FileColumns) else table
-
-
-def _refuse_other_columns(file: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:
-    if other := sorted(set(names) ^ set(expected)):
-        raise DataError(
-            str(file), f"has not the columns of {first}: they differ in {', '.join(other)}", "compare them alone"
-        )
 
 
 def _read_csv(path: Path, files: Sequence[Path], kinds: Mapping[str, Kind | None]) -> pd.DataFrame:
@@ -272,7 +228,7 @@ def _read_csv(path: Path, files: Sequence[Path], kinds: Mapping[str, Kind | None
         if not header:
             raise DataError(str(file), "is empty", "check what writes it")
         reader.refuse_one_column(file, header)
-        _refuse_other_columns(file, header, files[0], headers[files[0]])
+        refuse_other_columns(file, header, files[0], headers[files[0]])
         reader.refuse(file, header, [name for name in header if name])
     columns = [name for name in headers[files[0]] if name]
     if twice := named_twice(columns):

@@ -44,10 +44,11 @@ def test_some_of_the_rows_are_spread_over_all_of_them(table, tmp_path):
 
 
 def test_the_names_are_those_of_the_table(table, tmp_path):
-    """Its index is no column."""
+    """An index is a column where it has a name, as in a CSV."""
     table.set_index("few").to_parquet(tmp_path / "a.parquet")
     table.iloc[::2].to_parquet(tmp_path / "b.parquet")
-    assert names_of(tmp_path / "a.parquet") == ["low", "high", "plan", "at"]
+    columns = FileColumns([tmp_path / "a.parquet"])
+    assert columns.columns == ["low", "high", "plan", "at", "few"] and columns["few"].equals(table["few"])
     assert names_of(tmp_path / "b.parquet") == list(table.columns)
 
 

@@ -132,6 +132,7 @@ def test_a_day_is_compared_with_days_and_some_hours_are_unproven(tmp_path):
     assert found.verdict == "no drift"
     assert found.limits.startswith("against 29 weeks of the reference") and "unproven" not in found.limits
     assert "unproven: a window of less than a day" in judged(day[:210]).limits
+    assert judged(day.assign(at=day["at"].dt.date)).limits == found.limits
     assert judged(day.drop(columns="at")).verdict == "drift"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+# What pandas calls an index that has no name.
+UNNAMED = re.compile(r"__index_level_\d+__")
 Change = Callable[[pd.Series], pd.Series]
 
 
@@ -40,8 +43,7 @@ class FileColumns:
         return not len(self)
 
     def __getitem__(self, name: str) -> pd.Series:
-        some = [pd.read_parquet(file, columns=[name]).iloc[:, 0] for file in self.files]
-        column = pd.concat(some, ignore_index=True).rename(name)
+        column = pd.concat([part_of(file, [name])[name] for file in self.files], ignore_index=True)
         if name in self.changes:
             column = self.changes[name](column)
         return column if self.taken is None else column[self.taken]
@@ -59,10 +61,25 @@ class FileColumns:
         return pd.DataFrame({name: self[name].iloc[places] for name in columns}).reset_index(drop=True)
 
 
+def changed(table: pd.DataFrame | FileColumns, changes: Mapping[str, Change]) -> pd.DataFrame | FileColumns:
+    """The table with these changes, after those that it has."""
+    if isinstance(table, FileColumns):
+        return table.changed({c: _after(table.changes.get(c), change) for c, change in changes.items()})
+    return table.assign(**{c: change(table[c]) for c, change in changes.items()})
+
+
+def _after(first: Change | None, change: Change) -> Change:
+    return (lambda column: change(first(column))) if first else change
+
+
 def names_of(file: Path) -> list[str]:
-    """The columns as a table read from the file has them: without a pandas index, and with those of its folders' names."""
+    """The columns of the file, with those of its folders' names: of a pandas index those that have a name, as in a CSV."""
     import pyarrow.parquet as pq
 
-    schema = pq.ParquetDataset(str(file)).schema
-    index = (schema.pandas_metadata or {}).get("index_columns", [])
-    return [str(name) for name in schema.names if name not in index]
+    return [str(name) for name in pq.ParquetDataset(str(file)).schema.names if not UNNAMED.fullmatch(str(name))]
+
+
+def part_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """These columns of the file, those of a pandas index too."""
+    part = pd.read_parquet(file, columns=list(columns))
+    return part if {*columns} <= {*part.columns} else part.reset_index()
