@@ -126,7 +126,7 @@ def _calendar(
 def _contract(
     rows: int, training: dict[str, Any], roles: Roles, columns: Mapping[str, Facts], said: list[Assumption]
 ) -> dict[str, Any]:
-    contract = {"min_rows": max(1, rows // 10), "max_bad_share": _bad_share(training, columns, said)}
+    contract = {"min_rows": max(1, rows // 10), "max_bad_share": _bad_share(training, roles, columns, said)}
     always_new = {name: {"calendar": True} for name, goes_on in roles.ages.items() if goes_on}
     return contract | ({"columns": always_new} if always_new else {})
 
@@ -206,8 +206,8 @@ def _gates(
     return {"metric_limit": float(f"{limit:.4g}"), "baseline_margin": margin}
 
 
-def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: list[Assumption]) -> float:
-    """The share of rows that may go to quarantine: twice that of today, because cells that are no numbers come again."""
+def _bad_share(training: dict[str, Any], roles: Roles, columns: Mapping[str, Facts], said: list[Assumption]) -> float:
+    """The share of rows that may go to quarantine: twice that of today, because cells that are no numbers or times come again."""
     of_labels = "positive" in training or TASKS[training["task"]].of_labels
     target = [] if of_labels else [training["target"]]
     weight = [columns[name] for name in [training.get("weight")] if name is not None]
@@ -215,12 +215,24 @@ def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: lis
     unread = {each.name: each.unread / each.rows for each in numbers if each.unread}
     # A missing feature is one more value, and a row without a weight is none.
     unread |= {each.name: 1 - each.numbers / each.rows for each in weight if each.numbers < each.rows}
+    times = [each for each in (roles.time, roles.label_time) if each is not None and each.is_time]
+    times += [columns[name] for name in training.get("datetime", [])]
+    unread |= {each.name: (each.filled - each.times) / each.rows for each in times if each.times < each.filled}
     share = round(min(1.0, max(BAD_SHARE, 2 * sum(unread.values()))), 4)
     if unread:
         worst = max(unread, key=lambda name: unread[name])
-        why = f"{unread[worst]:.2%} of the cells of {worst} are no numbers: their rows are left out, and counted"
+        why, flag = f"{unread[worst]:.2%} of the cells of {worst} are no", f"--categorical {quote(worst)} keeps them"
+        if worst in {each.name for each in times}:
+            why, flag = (
+                f"{why} times",
+                f"--leave-out {quote(worst)} keeps them" if worst in roles.features["datetime"] else "",
+            )
+        else:
+            why = f"{why} numbers"
         said.append(
-            Assumption("rows that may be left out", f"{share:.2%}", why, f"--categorical {quote(worst)} keeps them")
+            Assumption(
+                "rows that may be left out", f"{share:.2%}", f"{why}: their rows are left out, and counted", flag
+            )
         )
     return share
 

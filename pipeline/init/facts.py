@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,8 +20,6 @@ EPOCHS = {
     for unit, factor in {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}.items()
 }
 
-# Behind a time of the day: the end of a date looks like an offset.
-WITH_ZONE = re.compile(r":\d\d[\d.,]*\s?(?:Z|UTC|[+-]\d\d(?::?\d\d)?)$", re.IGNORECASE)
 # A text of so many words is no name of a category.
 WORDS_OF_A_TEXT = 4
 # Three words that begin with a letter, as a title often has and a person's name seldom; an address of a page has no spaces.
@@ -68,11 +65,6 @@ class Facts:
     def fits(self) -> bool:
         """Whether a cell of this type has one text or number at all; a list has none."""
         return self.is_time or not unfit_category(self.type)
-
-    @property
-    def names_no_zone(self) -> bool:
-        """Whether its times leave open in which zone they are, as the example does."""
-        return not WITH_ZONE.search(self.example)
 
     @property
     def is_number(self) -> bool:

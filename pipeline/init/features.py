@@ -62,6 +62,11 @@ def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
         return f"it is {each.example!r:.40} in every row", ""
     if each.is_time:
         return _unfit_time(each, time, looks)
+    if each.identifies and each.epoch:
+        return (
+            f"it seems to be a time in {each.epoch} since 1970, and a number as a time is always new",
+            "make a time of it in a SELECT as --data, or --numeric keeps it",
+        )
     if each.identifies:
         return (
             f"it has {each.different:,} different values in {each.filled:,} rows, so it says who, not why",

@@ -10,11 +10,14 @@ import duckdb
 
 from pipeline.data import labels, neutral_sql, text_sql
 from pipeline.data.sql import column_types, is_number, quoted
+from pipeline.init.facts import Facts
 from pipeline.init.table import TABLE
 from pipeline.serving.schema.spelling import MISSING
 
 # Fewer rows than this share are slips of the clock.
 SLIPS = 0.001
+# Behind a time of the day: the end of a date looks like an offset.
+WITH_ZONE = r":\d\d[\d.,]*\s?(Z|UTC|[+-]\d\d(:?\d\d)?)\s*$"
 
 
 def instant(column: str, duckdb_type: str, epoch: str | None = None) -> str:
@@ -53,6 +56,19 @@ class Looks:
         number = text if column_type == "VARCHAR" else f"CAST({cell} AS DOUBLE)"
         query = f"SELECT {number} AS number, count(*) FROM {TABLE} WHERE number IS NOT NULL AND NOT isnan(number) GROUP BY 1"
         return dict(self.connection.execute(query).fetchall())
+
+    def without_zone(self, times: Facts) -> tuple[int, str] | None:
+        """(how many cells of a column of times name no zone, one of them); None where all do."""
+        if times.type != "VARCHAR":
+            return (
+                None
+                if "TIME ZONE" in times.type or times.type.startswith("TIMESTAMPTZ")
+                else (times.times, times.example)
+            )
+        cell = quoted(times.name)
+        naive = f"NOT regexp_matches({cell}, {text_sql.literal(WITH_ZONE)}) AND regexp_matches({cell}, '^\\s*\\d{{4}}-\\d\\d-\\d\\d')"
+        rows, example = self._counted(f"SELECT count(*) FILTER ({naive}), min({cell}) FILTER ({naive}) FROM {TABLE}")
+        return (rows, example.strip()) if rows else None
 
     def different(self, columns: Sequence[str]) -> int:
         """How many different rows there are by these columns."""

@@ -6,7 +6,7 @@ A column of such would be a category of thousands of values, or be left out for 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from shlex import quote
@@ -28,8 +28,18 @@ MARKED = rf"[+-]?\(?{_CURRENCY}?\s?{_NUMBER}\s?{_CURRENCY}?\)?"
 # A column of so many different numbers is none of categories, and so few other texts in it are words for a missing one.
 MANY_NUMBERS, FEW_WORDS = 50, 5
 LOOKED_AT = 1000
-_DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d")
-_WORDS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y")
+_DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%Y-%m-%d")
+_WORDS = (
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%d-%b-%Y",
+    "%a, %d %b %Y",
+    "%d.%m.%y",
+    "%m/%d/%y",
+    "%d/%m/%y",
+)
 FORMATS = [f"{day}{time}" for time, day in product(("", " %H:%M", " %H:%M:%S", " %I:%M %p"), (*_DAYS, *_WORDS))]
 
 
@@ -53,8 +63,9 @@ class OddCells:
         number = text_sql.number(cell, self.origin.csv.decimal)
         marked = f"{number} IS NULL AND regexp_full_match(cell, {text_sql.literal(MARKED)})"
         cells = f"SELECT {text_sql.stripped(quoted(each.name))} AS cell FROM {TABLE}"
-        ((marks, numbers, different, words, one, other),) = self.connection.execute(
-            f"""SELECT count(*) FILTER ({marked}), count({number}), count(DISTINCT {number}),
+        sign = f"regexp_extract(cell, {text_sql.literal(_CURRENCY)})"
+        ((marks, signs, numbers, different, words, one, other),) = self.connection.execute(
+            f"""SELECT count(*) FILTER ({marked}), list(DISTINCT {sign}) FILTER ({marked} AND {sign} <> ''), count({number}), count(DISTINCT {number}),
                 count(DISTINCT cell) FILTER ({number} IS NULL), max_by(cell, length(cell)) FILTER ({marked}), mode(cell) FILTER ({number} IS NULL)
             FROM ({cells}) WHERE cell IS NOT NULL AND {missing}"""
         ).fetchall()
@@ -62,6 +73,7 @@ class OddCells:
         if marks > 0.05 * each.filled and marks + numbers >= 0.95 * each.filled:
             kind = f"SELECT cell FROM ({cells}) WHERE {marked} OR {number} IS NOT NULL"
             mark = decimal_mark(self.connection, each.name, kind, self.origin.csv.decimal)
+            self._refuse_several(each.name, sorted(signs or ()), numbers)
             ((reads,),) = self.connection.execute(
                 f"SELECT {_without_marks('cell', mark)} FROM (SELECT $1 AS cell)", [one]
             ).fetchall()
@@ -80,22 +92,23 @@ class OddCells:
                 f"{self.select(each.name, f'try_cast(trim({pointed}) AS DOUBLE)')}{otherwise}",
             )
 
-    def formats(self, column: str) -> list[str]:
-        """The forms, as strptime has them, in which nearly all cells of a column of texts are times; [] for other columns."""
-        cells = f"SELECT {text_sql.stripped(quoted(column))} AS cell FROM {TABLE} WHERE {quoted(column)} IS NOT NULL LIMIT {LOOKED_AT}"
-        years = (f"year(try_strptime(cell, {text_sql.literal(form)}))" for form in FORMATS)
-        counts = ", ".join(f"count(*) FILTER ({year} BETWEEN 1900 AND 2100)" for year in years)
-        ((rows, *fit),) = self.connection.execute(
-            f"SELECT count(*), {counts} FROM ({cells}) WHERE NOT {text_sql.is_missing('cell')}"
-        ).fetchall()
-        return [form for form, found in zip(FORMATS, fit, strict=True) if rows and found >= 0.95 * rows]
+    def _refuse_several(self, column: str, signs: list[str], numbers: int) -> None:
+        """Raises DataError for numbers of which no rule makes one measure: $ beside €, and 45 % beside 0.45 or 45."""
+        if len(signs) > 1 or ("%" in signs and numbers):
+            beside = f"and {numbers:,} numbers without one" if len(signs) == 1 else "and they are not one measure"
+            raise DataError(
+                f"--data column {column}",
+                f"has numbers with {' and '.join(signs)}, {beside}",
+                f"make numbers of one measure of them in a SELECT as --data, or --leave-out {quote(column)}",
+            )
 
-    def select_times(self, column: str, formats: Sequence[str]) -> str:
-        """What to write for a column with times of these forms; of several that fit the first."""
-        sql = f"try_strptime({quoted(column)}, {text_sql.literal(formats[0])})"
-        others = [form for form in formats[1:] if len(form) == len(formats[0])]
-        unsure = f" (or {others[0]!r}: both fit)" if others else ""
-        return f"read them with --data {self.select(column, sql)}{unsure}"
+    def some_cells(self, column: str) -> list[str]:
+        """Up to LOOKED_AT cells of a column of texts that are not missing, from anywhere in the table, without spaces around them."""
+        # A file is often in an order, and its first rows are written alike.
+        some = f"SELECT {quoted(column)} AS given FROM {TABLE} WHERE given IS NOT NULL ORDER BY hash(rowid) LIMIT {LOOKED_AT}"
+        cells = f"SELECT {text_sql.stripped('given')} AS cell FROM ({some})"
+        query = f"SELECT cell FROM ({cells}) WHERE cell <> '' AND NOT {text_sql.is_missing('cell')}"
+        return [str(cell) for (cell,) in self.connection.execute(query).fetchall()]
 
     def select(self, column: str, sql: str) -> str:
         """The query in the quotes of a shell."""

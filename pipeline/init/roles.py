@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.data.neutral_sql import unfit_category
 from pipeline.errors import DataError, SettingsError
-from pipeline.init import counts, flags, row_weights, target_labels
+from pipeline.init import counts, flags, row_weights, target_labels, time_forms, units
 from pipeline.init.facts import Facts
 from pipeline.init.features import choose, goes_on, has_age
 from pipeline.init.looks import Looks
@@ -62,12 +62,12 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     said: list[Assumption] = []
     target = facts[request.target]
     why_counts = counts.why_counts(target, looks.rows_of_numbers()) if counts.may_count(target) else None
+    units.refuse_target(target, odd)
     target_labels.refuse_spellings(request, target, looks, odd)
     target_labels.say_missing(target, looks, odd, said)
     task, positive = _task(request, target, looks, said, why_counts)
     time = _time(request, facts, odd, said)
     label_time = _label_time(request, facts, time, looks, said)
-    _say_zone(request, [time, *([label_time] if label_time else [])], said)
     taken = {target.name, time.name, *([label_time.name] if label_time else [])}
     key = _key(request, facts, time, taken, looks, said)
     taken |= {key.name} if key else set()
@@ -76,7 +76,10 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     flags.refuse_unfit(
         request, facts, dict.fromkeys(taken, "the key, the weight or a time") | {target.name: "the target"}
     )
+    units.say(request, facts, taken, odd, said)
     features, left_out = choose(request, facts, taken, time, looks)
+    times = [time, *([label_time] if label_time else []), *(facts[name] for name in features["datetime"])]
+    _say_zone(request, times, looks, said)
     epoch = None if time.is_time else time.epoch
     ages = {name: goes_on(facts[name], time) for name in features["datetime"] if has_age(facts[name], time, looks)}
     is_count = why_counts is not None and task == Regression.name
@@ -199,7 +202,7 @@ def _time(request: Request, facts: Mapping[str, Facts], odd: OddCells, said: lis
     if request.time is not None:
         time = facts[request.time]
         if not time.is_time and (time.epoch is None or _is_day(time)):
-            _refuse_other_times(f"--time {time.name}", time, odd)
+            time_forms.refuse(f"--time {time.name}", time, odd)
             raise DataError(
                 f"--time {time.name}",
                 f"is a time like 2024-03-01T09:00:00Z in {time.times:,} of {time.filled:,} rows; one is {time.example!r:.60}",
@@ -222,7 +225,7 @@ def _only_time(request: Request, facts: Mapping[str, Facts], odd: OddCells, said
         each for each in others if each.epoch and NAMES_OF_TIMES.search(each.name)
     ]
     for each in others if not times else []:
-        _refuse_other_times(f"--data column {each.name}", each, odd)
+        time_forms.refuse(f"--data column {each.name}", each, odd)
     if len(times) != 1:
         names = ", ".join(each.name for each in times)
         raise DataError(
@@ -239,21 +242,15 @@ def _is_day(each: Facts) -> bool:
     return each.low is not None and each.high is not None and each.low >= 19_000_101 and each.high <= 21_001_231
 
 
-def _refuse_other_times(subject: str, each: Facts, odd: OddCells) -> None:
-    """Raises DataError for texts that are times of another form, with the SELECT that reads them."""
-    if each.type == "VARCHAR" and (formats := odd.formats(each.name)):
-        raise DataError(
-            subject,
-            f"has times of the form {formats[0]}, like {each.example!r:.40}, and a time is like 2024-03-01T09:00:00Z",
-            odd.select_times(each.name, formats),
-        )
-
-
-def _say_zone(request: Request, times: Sequence[Facts], said: list[Assumption]) -> None:
+def _say_zone(request: Request, times: Sequence[Facts], looks: Looks, said: list[Assumption]) -> None:
     """A time that names no zone is read in one; rows and labels would move by hours in another."""
-    if naive := [each for each in times if each.is_time and each.names_no_zone]:
-        why = f"{naive[0].name} names none, e.g. {naive[0].example:.40}"
-        said.append(Assumption("time zone", request.timezone, why, "--timezone"))
+    for each in times:
+        if each.is_time and (found := looks.without_zone(each)):
+            rows, example = found
+            some = f" in {rows:,} rows" if rows < each.times else ""
+            why = f"{each.name} names none{some}, e.g. {example:.40}"
+            said.append(Assumption("time zone", request.timezone, why, "--timezone"))
+            return
 
 
 def _label_time(

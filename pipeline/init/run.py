@@ -67,8 +67,9 @@ def init(request: Request, project: Path, dry_run: bool) -> Result:
 
 
 def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Path) -> Draft:
-    origin = open_table(connection, project, request.data, request.model)
+    # Before a query is run: it may make times of texts, in the zone that a run has.
     connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
+    origin = open_table(connection, project, request.data, request.model)
     columns = facts.by_name(facts.count(connection, origin.csv.decimal))
     looks = Looks(connection, request.target, origin.csv.decimal)
     found = roles.find(request, columns, looks, OddCells(connection, origin, columns))

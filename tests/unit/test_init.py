@@ -247,6 +247,15 @@ def test_cells_that_are_no_numbers_are_counted_and_said(project):
     assert any("of the cells of spend are no numbers" in str(each) for each in result.draft.assumptions)
 
 
+def test_cells_that_are_no_times_are_counted_and_said(project):
+    """Rows whose date cannot be read are quarantined in each run, so the share of them is in the proposed limit."""
+    given = pd.Series(["2020-05-01", "2021-07-30", "2019-01-02"]).sample(ROWS, replace=True, random_state=1).to_numpy()
+    given[::30] = "soon"
+    result = drafted(project, TABLE.assign(since=given), time="seen_at")
+    assert 0.06 < result.draft.settings["gates"]["contract"]["max_bad_share"] < 0.08
+    assert any("3.35% of the cells of since are no times" in str(each) for each in result.draft.assumptions)
+
+
 @pytest.mark.parametrize(
     ("change", "asked", "line"),
     [

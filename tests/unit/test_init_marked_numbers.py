@@ -54,6 +54,18 @@ def test_numbers_with_both_decimal_marks_are_refused(project):
         init(Request("churn", str(project / "rows.csv"), "churned", "seen_at"), project, True)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "line"),
+    [(("$12.50", "€9.75"), "has numbers with $ and €"), (("45 %", "0.45"), "has numbers with %, and 1,000 numbers")],
+)
+def test_numbers_of_two_measures_are_refused(project, kinds, line):
+    """Without their marks dollars would be euros, and 45 % a hundred times 0.45."""
+    TABLE.assign(spend=np.resize(kinds, len(TABLE))).to_csv(project / "rows.csv", index=False)
+    with pytest.raises(DataError) as refused:
+        init(Request("churn", str(project / "rows.csv"), "churned", "seen_at"), project, True)
+    assert line in str(refused.value) and '--data "' not in str(refused.value)
+
+
 def test_the_offered_select_keeps_leading_zeros_of_other_columns(project):
     """A key 00042 stays so, as requests have it; a column may be called by a word of SQL."""
     table = TABLE.assign(
