@@ -33,6 +33,8 @@ DEVIATIONS = 5.0
 MOST_DEVIATION = 5.0
 # A window's mean is so many standard deviations of the reference's rows away at most, or it is not what was learnt from.
 USUAL = 2.5
+# A column with one value in so much more of the rows than usual is stuck: what it holds is no other column.
+STUCK = 0.5
 # A pair that so many rows do not tell apart is alike.
 TOLD_ROWS = 1_000
 # A column of so many different values is known by them.
@@ -106,7 +108,8 @@ class Exchanges:
         """`known` is what was learnt from the same rows before."""
         self.columns, random = tuple(columns), np.random.default_rng(SEED)
         taken = np.sort(random.permutation(len(block.days))[:LEARNT_ROWS])
-        values, self._days = block.values[taken], block.days[taken]
+        self._values, self._days = block.values[taken], block.days[taken]
+        values = self._values
         there = [place for place in range(len(columns)) if np.isfinite(values[:, place]).sum() >= FEWEST_ROWS]
         self._places = {columns[place]: place for place in there}
         self._centre, self._spread = np.zeros(len(columns)), np.full(len(columns), np.inf)
@@ -139,9 +142,9 @@ class Exchanges:
             if len(seen) >= FEWEST_NOW:
                 score = float(scores_of(seen, np.array(pair.weights)).mean())
                 limit = (1 + pair.spread.limit(len(seen))) / 2
-                found.append(
-                    Exchange(columns, (1 + score) / 2, limit, self._usual_put_back(now.values[there], columns))
-                )
+                probability = (1 + score) / 2
+                usual = probability <= limit or self._usual_put_back(now.values[there], columns)
+                found.append(Exchange(columns, probability, limit, usual))
         return found
 
     def _learnt(self, values: np.ndarray, columns: tuple[str, str]) -> Pair | None:
@@ -170,10 +173,19 @@ class Exchanges:
         return np.column_stack([*seen, seen[0][:, None] * others, seen[1][:, None] * others]), there
 
     def _usual_put_back(self, values: np.ndarray, columns: tuple[str, str]) -> bool:
-        """Whether each one's mean is where most rows of the other were."""
+        """Whether each one's mean is where most rows of the other were, and none is stuck at a value that the other seldom has."""
         first, second = (self._places[name] for name in columns)
-        put_back = ((values[:, second].mean(), first), (values[:, first].mean(), second))
-        return all(abs(mean - self._centre[place]) <= USUAL * self._spread[place] for mean, place in put_back)
+        return all(
+            abs(column.mean() - self._centre[place]) <= USUAL * self._spread[place] and not self._stuck(column, place)
+            for column, place in ((values[:, second], first), (values[:, first], second))
+        )
+
+    def _stuck(self, values: np.ndarray, place: int) -> bool:
+        """Whether a value is in more of these rows than in the reference's, by over half of all."""
+        different, counts = np.unique(values, return_counts=True)
+        most = int(counts.argmax())
+        before = self._values[np.isfinite(self._values[:, place]), place]
+        return float(counts[most] / len(values) - (before == different[most]).mean()) > STUCK
 
     def _standard(self, values: np.ndarray, place: int) -> np.ndarray:
         deviations = (values - self._centre[place]) / self._spread[place]

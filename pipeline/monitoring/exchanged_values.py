@@ -34,6 +34,9 @@ LEARNT_ROWS = 4_000
 MOST_UNLIKE = 3.0
 # Put back, a window fits at least so well as the reference, of which this is the share.
 PUT_BACK = 0.5
+# Of the rows with either value the rarer one has at least so many: a pair is at most three to one in the reference, and a column that has but one of
+# the two is stuck there.
+LEAST_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ class ValueExchanges:
             seen = self._seen(now, pair.column, pair.values, taken, np.array(pair.middle))
             score = float(scores_of(seen, np.array(pair.weights)).mean())
             limit = (1 + pair.spread.limit(len(seen))) / 2
-            usual = -score <= PUT_BACK * pair.spread.mean
+            rarer = min((of[taken] == value).mean() for value in pair.values)
+            usual = -score <= PUT_BACK * pair.spread.mean and bool(rarer >= LEAST_SHARE)
             found.append(ValueExchange(pair.column, pair.values, (1 + score) / 2, limit, usual))
         return found
 

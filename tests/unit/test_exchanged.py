@@ -65,6 +65,20 @@ def weather(count, degrees, seed):
     return pd.DataFrame({"temp": temp, "humid": 65 - (temp - degrees) + random.normal(0, 10, count)})
 
 
+def test_a_column_that_is_stuck_is_no_exchange():
+    """A value that fits another column better is no value of it when all rows have it; one that most rows have anyway still is."""
+    random = np.random.default_rng(4)
+    table = pd.DataFrame({"level": random.normal(10, 2, 3_000), "count": random.gamma(2, 3, 3_000)})
+    rain = np.where(random.random(3_000) < 0.9, 0.0, random.gamma(2, 3, 3_000))
+    learnt = drift_exchanged.of_table(table.assign(rain=rain), None, ["level", "count", "rain"])
+    now = table[:600].assign(rain=0.0)
+    found = learnt.judged(now.assign(level=0.0))
+    assert found.told == [] and "put back they are not where the reference was" in "".join(
+        e.reason for e in found.found
+    )
+    assert [fault.columns for fault in learnt.judged(swapped(now, "level", "rain")).told] == [("level", "rain")]
+
+
 def test_two_columns_of_one_law_have_no_verdict_and_are_said_so():
     """Nobody can tell them apart: no exchange of them is named, and the reason says which pairs these are."""
     random = np.random.default_rng(3)

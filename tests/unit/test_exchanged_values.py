@@ -52,6 +52,17 @@ def learnt():
     return drift_exchanged.of_table(flights(5_200, 1), None, ["miles"], CATEGORIES)
 
 
+def test_a_category_that_is_stuck_is_no_exchange():
+    """All rows have the highest level, and fit the one below it better: it was put for none."""
+    random = np.random.default_rng(0)
+    level = random.choice(["low", "middle", "high"], 6_000)
+    miles = pd.Series(level).map({"low": 0, "middle": 2, "high": 4}) + random.normal(size=6_000)
+    rows = pd.DataFrame({"level": level, "miles": miles})
+    learnt = drift_exchanged.of_table(rows[:5_200], None, ["miles"], ["level"])
+    assert learnt.judged(put_for_each_other(rows[5_200:], "level", "middle", "high")).told
+    assert learnt.judged(rows[5_200:].assign(level="high")).told == []
+
+
 def put_for_each_other(rows, column, one, other):
     return rows.assign(**{column: rows[column].replace({one: other, other: one})})
 
