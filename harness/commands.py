@@ -57,7 +57,7 @@ def killed(folder: Path, command: list[str], after_s: float, **environment: str)
     process.start()
     process.join(after_s)
     process.kill()
-    process.join(10)
+    process.join(60)
     return process.exitcode == -signal.SIGKILL
 
 

@@ -162,7 +162,7 @@ def _digest(key: str) -> str:
 def asked(address: str, key: str) -> int:
     """The status code of one prediction with that API key; without one for ''."""
     headers = {"x-api-key": key} if key else {}
-    return httpx.post(f"{address}/invocations", content=BODY, headers=headers, timeout=10).status_code
+    return httpx.post(f"{address}/invocations", content=BODY, headers=headers, timeout=60).status_code
 
 
 def strange(answers: list[tuple[str, float, float]], moves: list[Entry]) -> list[tuple[str, float, float]]:

@@ -33,6 +33,8 @@ from tests.support.once import made_once
 
 # For each call httpx reads all the certificates of this machine, 70 ms of processor time; no test speaks TLS.
 httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
+# Who says no time of his own waits five seconds for an answer; on a busy machine a router that tries a dead slot again needs more.
+httpx._config.DEFAULT_TIMEOUT_CONFIG.read = httpx._config.DEFAULT_TIMEOUT_CONFIG.connect = 60.0
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "component", "engine", "story")

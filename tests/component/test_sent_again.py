@@ -42,7 +42,7 @@ def crashes(tmp_path, monkeypatch):
 
 
 def ask(running, body, headers=AGAIN, path="/invocations"):
-    return httpx.post(f"{running.url}{path}", content=body, headers=headers, timeout=30)
+    return httpx.post(f"{running.url}{path}", content=body, headers=headers, timeout=120)
 
 
 def figure(running, name):
@@ -146,12 +146,15 @@ def in_turn(work, crashes=None):
 
 def test_a_process_for_them_ends_when_none_came_for_a_while(monkeypatch):
     """The next request gets a new one, and an end on purpose is no crash."""
-    monkeypatch.setattr(expendable, "IDLE_S", 0.1)
+    monkeypatch.setattr(expendable, "IDLE_S", 1.0)
     crashes = []
 
     async def work(forked):
         first = [(await forked.predictions("/", {}, b"abc")).tolist() for _ in range(2)]
-        await asyncio.sleep(0.3)
+        until = time.monotonic() + LIMIT_S
+        while forked._streams is not None:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.02)
         return [*first, (await forked.predictions("/", {}, b"abc")).tolist()]
 
     (size, first), (_, second), (_, third) = in_turn(work, crashes)

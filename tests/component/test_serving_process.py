@@ -178,7 +178,7 @@ def test_a_worker_that_ends_is_restarted(churn_package, tmp_path):
 
 def _ask_until_both_answer(started, log):
     """Sends so many requests at once that one worker cannot take them all. Returns the number of rows."""
-    rows, until = 0, time.monotonic() + 20
+    rows, until = 0, time.monotonic() + 120
     with ThreadPoolExecutor(4) as clients:
         while len({log_files.stem_of(path) for path in log_files.current_files(log)}) < 2:
             assert time.monotonic() < until, started.output()

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 
 from pipeline.services import processes
 from pipeline.services.supervisor import Supervisor
+from pipeline.settings.net import free_port
 from pipeline.settings.process_identity import ProcessIdentity
 
 SUPERVISOR = [sys.executable, "-m", "pipeline.services.supervisor"]
@@ -156,9 +156,7 @@ def test_a_next_supervisor_takes_over_what_a_killed_one_left(supervised):
 
 def test_a_child_that_its_service_left_behind_does_not_keep_the_port(supervised):
     """The rest of a killed service's session is ended before the service starts again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = f"{sys.executable} -m http.server --bind 127.0.0.1 {port}"
     supervised.start(mlflow=supervised.counting("mlflow", f"{server} & echo $! >> {supervised.home / 'workers'}; wait"))
 

@@ -31,7 +31,7 @@ from tests.support import all_kinds
 from tests.support.all_kinds import AS_OF, NAME, SEEN
 from tests.support.edge import Runner, bare_python
 
-LIMIT_S = 20
+LIMIT_S = 120
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_what_crashes_the_model_takes_one_slot_down_and_a_kill_fails_no_request(
     killer = crashing.FILLS if in_docker else crashing.ABORTS
     with steady_load(endpoint.address, BODY) as tally:
         before = starts(endpoint)
-        answer = httpx.post(f"{endpoint.address}/invocations", content=crashing.body(killer), timeout=30)
+        answer = httpx.post(f"{endpoint.address}/invocations", content=crashing.body(killer), timeout=120)
         assert answer.status_code == 500, answer.text
         assert "is not sent again" in answer.json()["error"]
         until_both_answer(endpoint, keeper)

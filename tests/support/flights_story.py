@@ -20,7 +20,9 @@ from demo.show import flights_between
 from harness import served
 from harness.load import steady_load
 from pipeline.ledger.store import Event
+from pipeline.monitoring import live_quality
 from pipeline.rollout.routing import route_file
+from pipeline.rollout.slots import predictions_folder
 from tests.support.required import EXHAUSTIVE
 from tests.support.stack import FLIGHTS, Stack, inside
 
@@ -62,7 +64,7 @@ def second_version(_stack: Stack, first_version: FirstVersion) -> SecondVersion:
         model = stack.context.params.model(FLIGHTS)
         june = flights_between(stack.project, "2013-06-05", "2013-07-01")
         replayed = Replay(f"{stack.at.router}/{FLIGHTS}").play(requests(june, model, "1h"))
-        time.sleep(1)  # the prediction log is at most half a second behind
+        wait_for_log(stack, replayed.rows)
         one = next(requests(june, model, None))
         with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
             run = stack.airflow.trigger(MONITOR, as_of="2013-07-01T00:00:00Z")
@@ -70,6 +72,14 @@ def second_version(_stack: Stack, first_version: FirstVersion) -> SecondVersion:
             retrain = _asset_triggered(stack)
             states = stack.finish(RETRAIN, retrain)
         return SecondVersion(len(june), replayed, monitored, retrain, states, load)
+
+
+def wait_for_log(stack: Stack, rows: int, limit_s: float = 120) -> None:
+    """Waits until the prediction log has so many rows: a slot writes what it has answered later."""
+    until = time.monotonic() + limit_s
+    while (found := live_quality.logged(predictions_folder(stack.home, FLIGHTS))) < rows:
+        assert time.monotonic() < until, f"{found} of {rows} rows are logged"
+        time.sleep(0.3)
 
 
 def _asset_triggered(stack: Stack) -> str:

@@ -40,12 +40,12 @@ def mail_server() -> Iterator[SimpleNamespace]:
     loop.create_task(serve())
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield kept
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
 
 
 def _message(content: bytes) -> EmailMessage:

@@ -35,7 +35,7 @@ def first_release(server: Server) -> Retrained:
     one, two = server.workers
     with only(server, one, "default"), only(server, two, "other"):
         tasks = server.finish(server.retrain("2024-02-20T00:00:00Z"))
-    return Retrained(tasks, (one, two), server.live())
+    return Retrained(tasks, (one, two), live_at_last(server, "1"))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,8 @@ def second_release(server: Server, first_release: Retrained) -> Retrained:
     """Version 2, live after a retrain under load, with requests like the customers that it learnt from."""
     with steady_load(server.address, bodies(), pace=100) as tally:
         tasks = server.finish(server.retrain("2024-02-25T00:00:00Z"))
-    return Retrained(tasks, tuple(server.workers), server.live(), tally)
+        live = live_at_last(server, "2")
+    return Retrained(tasks, tuple(server.workers), live, tally)
 
 
 class only:
@@ -105,6 +106,15 @@ def has_landed_beside_the_training(server: Server, retrained: Retrained) -> None
 
 def version_of(server: Server) -> str | None:
     return server.live()[0]
+
+
+def live_at_last(server: Server, version: str, limit_s: float = 60) -> tuple[str | None, str | None]:
+    """(version, slot) that answer. One that missed a health check on a busy machine is covered by its predecessor until the router's
+    next look: so it is asked again for a while, until it is that version."""
+    until = time.monotonic() + limit_s
+    while (live := server.live())[0] != version and time.monotonic() < until:
+        time.sleep(0.2)
+    return live
 
 
 def wait_until_live(server: Server, version: str, limit_s: float = 600) -> None:
