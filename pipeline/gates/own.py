@@ -8,6 +8,7 @@ either: a thread could not be ended, a process can, and the gates after it run i
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import sys
@@ -25,6 +26,8 @@ from pipeline.settings.models import Model, load
 from pipeline.workspaces.dvc_graph import Artifacts
 
 REPORT = "own_gates.jsonl"
+# Of a reason or a cell so many characters are kept.
+MOST_WORDS = 2000
 
 
 def verdicts(
@@ -77,12 +80,17 @@ def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
 
     try:
         answer = hook_function(hook)(packaged)
+        if answer is None:
+            return None
+        # The answer is theirs too: to look at it may end with an error as well.
+        fault = _no_verdict(answer)
+        return _failed(hook, f"must return a Verdict or None: {fault}") if fault else _checked(hook, answer)
     except (Exception, SystemExit) as error:
         return _failed(hook, f"{type(error).__name__}: {_first_line(error)}{_line_of(error, hook)}")
-    if answer is None:
-        return None
-    if fault := _no_verdict(answer):
-        return _failed(hook, f"must return a Verdict or None: {fault}")
+
+
+def _checked(hook: str, answer: Verdict) -> Verdict:
+    """The verdict with what JSON and a database can hold, under the gate's own name."""
     return replace(
         answer,
         gate=hook,
@@ -90,15 +98,18 @@ def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
         judged=bool(answer.judged),
         observed=float(answer.observed),
         limit=float(answer.limit),
+        reason=_text(answer.reason),
         interval=None if answer.interval is None else (float(answer.interval[0]), float(answer.interval[1])),
         table=None if answer.table is None else _plain(answer.table),
     )
 
 
-def _rows_of_its_own(packaged: PackagedModel) -> PackagedModel:
-    """What a gate does to its rows, the next one does not see."""
+def _its_own(packaged: PackagedModel) -> PackagedModel:
+    """What a gate does to its rows, figures and settings, the next one does not see."""
     rows = {name: getattr(packaged, name) for name in ("held_out", "served", "reference")}
-    return replace(packaged, **{name: table.copy() for name, table in rows.items() if table is not None})
+    copies: dict[str, Any] = {name: table.copy() for name, table in rows.items() if table is not None}
+    copies |= {name: copy.deepcopy(getattr(packaged, name)) for name in ("model", "validation", "evaluation", "known")}
+    return replace(packaged, **copies)
 
 
 def _no_verdict(answer: Any) -> str:
@@ -110,12 +121,14 @@ def _no_verdict(answer: Any) -> str:
     for name in ("observed", "limit"):
         try:
             number = float(getattr(answer, name))
-        except (TypeError, ValueError):
-            return f"{name} is {getattr(answer, name)!r}, not a number"
+        except (TypeError, ValueError, OverflowError):
+            return f"{name} is {getattr(answer, name)!r}"[:200] + ", not a number"
         if not math.isfinite(number):
             return f"{name} is {number}"
     if not isinstance(answer.reason, str) or not answer.reason.strip():
         return f"reason is {answer.reason!r}, not words"
+    if answer.mode not in ("on", "warn"):
+        return f"mode is {answer.mode!r}, not on or warn"
     if answer.interval is not None and not _is_interval(answer.interval):
         return f"interval is {answer.interval!r}, not two numbers"
     if answer.table is not None and not _is_table(answer.table):
@@ -133,24 +146,31 @@ def _is_table(table: Any) -> bool:
 def _is_interval(interval: Any) -> bool:
     try:
         low, high = map(float, interval)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
-    return low <= high
+    return low <= high and math.isfinite(low) and math.isfinite(high)
 
 
 def _plain(table: Table) -> Table:
     """The table with cells that JSON can hold: numbers of NumPy as Python's, and anything else that is no number as text."""
     rows = tuple(tuple(_cell(value) for value in row) for row in table.rows)
-    return Table(tuple(map(str, table.columns)), rows)
+    return Table(tuple(_text(str(name)) for name in table.columns), rows)
 
 
 def _cell(value: Any) -> str | float | None:
     if value is None or isinstance(value, str):
-        return value
+        return _text(value) if value else value
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        return str(value)
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return _text(str(value))
+    return number if math.isfinite(number) else str(number)
+
+
+def _text(words: str) -> str:
+    """Words as a database and a page can hold them: no half of a letter, no zero byte, and not a whole file."""
+    whole = words.encode("utf-8", "replace").decode().replace("\0", "")
+    return whole if len(whole) <= MOST_WORDS else f"{whole[:MOST_WORDS]}…"
 
 
 def _failed(hook: str, reason: str) -> Verdict:
@@ -186,7 +206,7 @@ def main(question: dict[str, Any]) -> None:
         packaged = replace(packaged, judged_champion=JudgedChampion.read(Path(judged)))
     for hook in question["hooks"]:
         with called(files.folder / REPORT, hook) as tell:
-            verdict = verdict_of(hook, _rows_of_its_own(packaged))
+            verdict = verdict_of(hook, _its_own(packaged))
             tell(verdict.as_dict() if verdict is not None else None)
 
 

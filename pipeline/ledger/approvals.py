@@ -1,7 +1,11 @@
-"""What people have said about a version, as the ledger has it: only what came after it was asked for last counts."""
+"""What people have said about a version, as the ledger has it: only what came after it was asked for last counts.
+
+A rejection stands until somebody asks again, also beside an approval that was on its way when it came.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -41,7 +45,7 @@ def standing(ledger: Ledger, model: str, version: str) -> Standing:
             continue
         if isinstance(entry.event, ApprovalAsked):
             asked, decided = entry, None
-        else:
+        elif decided is None or not isinstance(decided.event, Rejected):
             decided = entry
     return Standing(asked, decided)  # type: ignore[arg-type]
 
@@ -64,11 +68,19 @@ def registered(ledger: Ledger, model: str, version: str) -> Entry[VersionRegiste
     return next((entry for entry in reversed(entries) if entry.event.version == version), None)
 
 
-def asker(ledger: Ledger, model: str, version: str) -> str:
-    """Who asked for the approval, or started the run that registered the version; '' when no person did."""
-    asked = standing(ledger, model, version).asked
-    if asked is not None:
-        return asked.event.asked_by or ""
-    entry = registered(ledger, model, version)
+def askers(ledger: Ledger, model: str, version: str) -> list[str]:
+    """Who asked for the approval last, and who started the run that registered the version; none when no person did."""
+    asked, entry = standing(ledger, model, version).asked, registered(ledger, model, version)
     opened = ledger.events(RunOpened, run=entry.run) if entry is not None and entry.run else []
-    return opened[-1].event.asked_by or "" if opened else ""
+    people = [asked.event.asked_by if asked is not None else None, opened[-1].event.asked_by if opened else None]
+    return [name for name in dict.fromkeys(people) if name]
+
+
+def same_person(one: str, other: str) -> bool:
+    """Whether two names differ by no more than case, blanks, letters that cannot be seen, and how Unicode writes a letter."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(name: str) -> str:
+    letters = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join("".join(each for each in letters if unicodedata.category(each) != "Cf").split())

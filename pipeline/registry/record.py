@@ -19,7 +19,7 @@ from pipeline.gates.base import Verdict
 from pipeline.gates.serving_packages import base_image, serving_packages
 from pipeline.registry import judged, logged_model
 from pipeline.registry.card_records import RELIABILITY_PICTURE, SHAP_PICTURE
-from pipeline.registry.packages import package_digest
+from pipeline.registry.packages import package_digest, refusal
 from pipeline.registry.versions import (
     AS_OF_TAG,
     BACKFILL,
@@ -172,6 +172,9 @@ def create_version(
     tags = _tags(workspace, origin)
     version = _version_of(client, workspace.model, tags)
     if version is None:
+        # What is signed must be what was packaged: a slot would refuse it, when it is to go live.
+        if damaged := refusal(workspace.files.package, registry.key, "", ""):
+            raise GateError(f"model {workspace.model}", damaged, "nothing was registered; run it again")
         with mlflow.start_run(run_id=mlflow_run):
             mlflow.log_artifacts(str(workspace.files.package), "package")
             mlflow.log_artifact(str(workspace.files.reference))

@@ -117,7 +117,7 @@ def approved_package(context: RolloutContext, model: str, version: str, engine: 
 
     The image is the approved one also while another one serves the rest, when `engine` still has it (pipeline.rollout.approved_image).
     """
-    if model not in context.approval:
+    if context.approvers(model) is None:
         return None
     held = standing(context.ledger, model, version)
     if held.asked is None and held.decided is None and (folder := _was_live(context, model, version)) is not None:

@@ -54,7 +54,7 @@ def to_start(
     Raises RolloutError when the engine no longer has the approved one, and for a version that people have rejected since; not for what
     `goes_on`, which is live.
     """
-    if model not in context.approval:
+    if context.approvers(model) is None:
         return ImageToStart()
     event = approval_of_package(context.ledger, model, version, package)
     held = standing(context.ledger, model, version)
@@ -84,7 +84,7 @@ def note_other(context: RolloutContext, model: str, version: str, slot: str, sta
 
 def is_other(context: RolloutContext, model: str, routed: RoutedSlot) -> bool:
     """Whether a slot that people approve runs by another image than the approved one, by what the ledger said of it last."""
-    if model not in context.approval:
+    if context.approvers(model) is None:
         return False
     said: list[Entry[SlotReady | OtherImage]] = context.ledger.events(SlotReady, OtherImage, model=model)
     last = next((entry.event for entry in reversed(said) if entry.event.slot == routed.slot), None)

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
+from pipeline.ledger.approval_events import SettingsChanged
 from pipeline.ledger.chain import Head
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.rollout_events import (
@@ -115,6 +116,17 @@ class RolloutContext:
         token = route_file.token_of(self.home, model)
         with lease.held(self.ledger, model, wait_s, token, recovering=recovering) as held:
             yield replace(self, lease=held)
+
+    def approvers(self, model: str) -> tuple[str, ...] | None:
+        """Who may approve the model's versions, () for anybody but who asked; None where it wants no approval.
+
+        For a block that cannot be read it is what the model was last used with: a slip in another key opens no way for a version.
+        """
+        if model in self.approval or model in self.columns:
+            return self.approval.get(model)
+        last = self.ledger.newest(SettingsChanged, models=[model])
+        settings = last[-1].event.settings if last else {}
+        return tuple(settings.get("approval_by") or ()) if settings.get("approval") == "required" else None
 
     def check_start(self, model: str) -> None:
         """Raises RolloutError when nobody knows with which settings a slot of the model has to start."""

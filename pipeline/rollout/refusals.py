@@ -49,7 +49,7 @@ def by_people(
 
 def by_unnamed(context: RolloutContext, model: str, version: str, approved_by: str) -> RolloutError | None:
     """The refusal of a version that was approved by a person whom `approval_by` does not name; None for any other."""
-    named = context.approval.get(model, ())
+    named = context.approvers(model)
     if not (named and approved_by) or approved_by in named:
         return None
     again = f"`perennial approve {model} {version} --ask` asks again"

@@ -14,7 +14,7 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.approval_events import AIRFLOW, COMMAND, TIME, ApprovalAsked, Approved, Rejected
-from pipeline.ledger.approvals import asker, registered, standing
+from pipeline.ledger.approvals import askers, registered, same_person, standing
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.rollout.approval import Evidence
 from pipeline.rollout.refusals import not_named
@@ -68,15 +68,15 @@ def ask(context: Context, run: str, name: str, version: str, through: str = COMM
 def approve(context: Context, run: str, name: str, version: str, person: Person, reason: str = "") -> Entry[Approved]:
     """Approves the version as it is now, which must be as it was when it was asked for. The same approval is not written twice.
 
-    Raises RolloutError for a version that was rejected or has changed, for the person who asked for it, and for one whom `approval_by` does
-    not name.
+    Raises RolloutError for a version that was rejected or has changed, for the person who asked for it or started its run, and for one whom
+    `approval_by` does not name. Names are the same in any spelling (`same_person`).
     """
     held = standing(context.ledger, name, version)
     subject = f"version {version} of {name}"
     again = f"ask again: `perennial approve {name} {version} --ask`"
     if rejected := held.rejected(context.clock()):
         raise RolloutError(subject, rejected, again)
-    if not person.name:
+    if not person.name.strip():
         raise RolloutError(
             subject, "may not be approved without a name", "name the person: $PERENNIAL_USER, or a user in Airflow"
         )
@@ -85,13 +85,8 @@ def approve(context: Context, run: str, name: str, version: str, person: Person,
         raise RolloutError(
             subject, f"may not be approved by {person.name}, {not_named(name, named)}", "let one of them decide"
         )
-    asked_by = asker(context.ledger, name, version)
-    if person.known and person.name == asked_by:
-        others = ", ".join(each for each in named if each != asked_by)
-        check = f"let {others or 'another person'} decide"
-        if named and not others:
-            check = f"name another person in models.{name}.approval_by"
-        raise RolloutError(subject, f"was asked for by {asked_by}, who may not approve it", check)
+    if own := next((each for each in askers(context.ledger, name, version) if same_person(each, person.name)), ""):
+        _refuse_asker(context, name, subject, person, own)
     found = _evidence(context, name, version)
     if held.asked is not None and (changed := found.changes(Evidence.approved(held.asked.event))):
         raise RolloutError(subject, f"changed since it was asked for: {'; '.join(changed)}", again)
@@ -105,11 +100,27 @@ def approve(context: Context, run: str, name: str, version: str, person: Person,
         by=person.name,
         through=person.through,
         reason=reason,
-        note="" if person.known else SHARED_NAME if person.name == asked_by else UNKNOWN,
+        note="" if person.known else SHARED_NAME if own else UNKNOWN,
     )
     entry = context.ledger.append(approved, name, run, "approve")
     _anchor(context, name, version, entry)
+    # Somebody may have rejected it while the deployer looked at the version.
+    if rejected := standing(context.ledger, name, version).rejected(context.clock()):
+        raise RolloutError(subject, rejected, again)
     return entry
+
+
+def _refuse_asker(context: Context, name: str, subject: str, person: Person, asked_by: str) -> None:
+    """Raises RolloutError for the person who asked, or started the run, where people are known by their names."""
+    if not person.known:
+        return
+    named = context.params.model(name).approval_by
+    others = ", ".join(each for each in named if not same_person(each, asked_by))
+    check = f"let {others or 'another person'} decide"
+    if named and not others:
+        check = f"name another person in models.{name}.approval_by"
+    also = "" if person.name == asked_by else f", nor as {person.name!r}"
+    raise RolloutError(subject, f"was asked for by {asked_by}, who may not approve it{also}", check)
 
 
 def reject(context: Context, run: str, name: str, version: str, person: Person, reason: str = "") -> Entry[Rejected]:

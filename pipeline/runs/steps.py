@@ -144,6 +144,7 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     Raises GateError when a gate failed.
     """
     from pipeline.gates import run as gates
+    from pipeline.gates import run_files
     from pipeline.registry import record
     from pipeline.registry.judged import judged_champion
     from pipeline.runs.model_card import keep
@@ -160,10 +161,13 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     def served(runtime: str) -> ServingSystem:
         return traffic(context).serving_system(opened.model, runtime)
 
+    before = run_files.stamps(opened.files)
     verdicts = gates.verdicts(
         model, opened.files, package, champion, backfill, accept_schema_change, trained_to, known, judged, served
     )
     _record_verdicts(context, opened, verdicts)
+    if model.gates.own:
+        run_files.refuse_changed(opened.model, before, opened.files)
     # Also of a version that is stopped: the picture shows what it leans on.
     explained = keep.explained(opened.model, model, opened.files)
     mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill), explained)

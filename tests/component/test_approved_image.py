@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import RolloutError
-from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefused, OtherImage, Rejected
+from pipeline.ledger.approval_events import (
+    ApprovalAsked,
+    Approved,
+    DeployRefused,
+    OtherImage,
+    Rejected,
+    SettingsChanged,
+)
 from pipeline.ledger.rollout_events import RolloutStarted, SlotReady
 from pipeline.registry.packages import package_digest
 from pipeline.rollout import recovery, rollback, slot_deaths
@@ -182,6 +189,20 @@ def test_what_people_would_not_let_live_any_more_is_not_started_by_a_way_back(up
         back(context)
     assert str(error.value) == f"version 1 of churn: {why}; `perennial approve churn 1 --ask` asks again"
     assert (world.started_from, world.routed("churn")["x-model-version"]) == ([], "2")
+
+
+def test_a_block_that_cannot_be_read_opens_no_way_back(updated):
+    """A slip in any key of the block: what a person has rejected is refused by the rule with which the model was last used."""
+    world, context = updated
+    required = {"approval": "required", "approval_by": ["bob"]}
+    context.ledger.append(SettingsChanged(digest="d", settings=required), "churn")
+    context.ledger.append(Rejected(version="1", by="cid", reason="unfair"), "churn")
+    world.images, context = {BEFORE}, replace(context, approval={}, columns={})
+    world.stop("churn", "blue", 0)
+    with pytest.raises(RolloutError, match="version 1 of churn: was rejected by cid: unfair"):
+        back(context)
+    readable = replace(context, columns={"churn": frozenset({"spend"})})
+    assert (context.approvers("churn"), readable.approvers("churn")) == (("bob",), None)
 
 
 @pytest.mark.parametrize("said", [ApprovalAsked(version="1", digest="d"), Rejected(version="1", through="time")])

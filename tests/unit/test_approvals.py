@@ -21,7 +21,7 @@ from pipeline.deployer import client as clients
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.ledger.approval_events import Approved, Rejected
-from pipeline.ledger.approvals import parked_run
+from pipeline.ledger.approvals import parked_run, standing
 from pipeline.ledger.events import GatesChecked, RunOpened, VersionRegistered
 from pipeline.monitoring.answered_by import AnsweredBy, answered_by
 from pipeline.rollout.approval import Evidence
@@ -195,8 +195,11 @@ def test_the_time_of_a_run_does_not_end_that_of_a_later_question(asked):
 def test_an_approval_has_a_name(asked):
     """What Airflow was answered by nobody that it names approves nothing."""
     context, _, _ = asked
-    with pytest.raises(PerennialError, match="version 1 of churn: may not be approved without a name; name the person"):
-        answer(context, True, "")
+    for name in ("", "  "):
+        with pytest.raises(
+            PerennialError, match="version 1 of churn: may not be approved without a name; name the person"
+        ):
+            answer(context, True, name)
     assert context.ledger.events(Approved, Rejected) == []
 
 
@@ -220,6 +223,38 @@ def test_a_second_try_of_the_task_that_asked_keeps_to_the_rejection(asked):
     assert (found("r1"), found("r2")) == ("version 1 rejected by bob: not today", "")
     approval.ask(context, "", "churn", "1")
     assert found("r1") == ""
+
+
+@pytest.mark.parametrize("name", ["Ann", " ann", "ANN ", "an\u200bn", "\uff41nn"])
+def test_who_asked_may_not_approve_under_another_spelling(asked, name):
+    """Case, blanks, letters that cannot be seen and other forms of a letter make no other person."""
+    context, _, _ = asked
+    with pytest.raises(PerennialError, match="was asked for by ann, who may not approve it, nor as"):
+        answer(context, True, name)
+
+
+def test_who_started_the_run_may_not_approve_though_another_person_asked_again(asked):
+    """Both may not: the one whose run it is, and the one who asked last; a third may."""
+    context, _, _ = asked
+    approval.ask(replace(context, asked_by="bob"), "", "churn", "1")
+    for name in ("ann", "bob"):
+        with pytest.raises(PerennialError, match=f"was asked for by {name}, who may not approve it"):
+            answer(context, True, name)
+    assert answer(context, True, "cid").endswith("approved by cid")
+
+
+def test_a_rejection_stands_beside_an_approval_that_was_on_its_way(asked, monkeypatch):
+    """Two people decide at once: the one who approved is told of the rejection, and only a new question opens the version again."""
+    context, deployer, _ = asked
+
+    def evidence(model, version):
+        approval.reject(context, "", "churn", "1", approval.Person("cid"), "unfair")
+        return EVIDENCE
+
+    monkeypatch.setattr(deployer, "evidence", evidence)
+    with pytest.raises(PerennialError, match="was rejected by cid: unfair; ask again"):
+        approval.approve(context, "", "churn", "1", approval.Person("bob", known=True))
+    assert standing(context.ledger, "churn", "1").approved is None
 
 
 def test_what_changed_between_question_and_answer_is_not_approved(asked):

@@ -42,6 +42,17 @@ def test_an_interval_and_a_table_go_through_json(monkeypatch, tmp_path):
     assert [type(row[0]) for row in verdict.table.rows] == [float, str]
 
 
+def test_words_are_kept_as_a_database_can_hold_them(monkeypatch, tmp_path):
+    """Half a letter and a zero byte are left out, a whole file as a reason is cut, and a cell that is no number is text."""
+    answer = (
+        "Verdict('x', True, 1, 2, 'a\\ud800\\0' + 'b' * 9000, table=Table(('c',), ((float('nan'),), ('\\udfff',))))"
+    )
+    verdict = said(monkeypatch, tmp_path, f"from pipeline.gates.base import Table; return {answer}")
+    assert verdict.reason == "a?" + "b" * (own.MOST_WORDS - 2) + "…"
+    assert verdict.table.rows == (("nan",), ("?",))
+    json.dumps(verdict.as_dict(), allow_nan=False, ensure_ascii=False).encode()
+
+
 def test_a_gate_that_does_not_apply_is_left_out(monkeypatch, tmp_path):
     """None is no verdict."""
     assert said(monkeypatch, tmp_path, "return None") is None
@@ -63,7 +74,11 @@ def test_a_gate_that_does_not_apply_is_left_out(monkeypatch, tmp_path):
         ("return Verdict('x', True, 1, float('nan'), 'r')", "limit is nan"),
         ("return Verdict('x', True, 1, 2, '')", "reason is '', not words"),
         ("return Verdict('x', True, 1, 2, 'r', interval=(1, 'high'))", "interval is (1, 'high'), not two numbers"),
+        ("return Verdict('x', True, 1, 2, 'r', interval=(0, float('inf')))", "interval is (0, inf), not two numbers"),
         ("return Verdict('x', True, 1, 2, 'r', table=[1])", "table is [1], not a Table of rows"),
+        ("return Verdict('x', False, 1, 2, 'r', mode='off')", "mode is 'off', not on or warn"),
+        ("return Verdict('x', True, 10**400, 2, 'r')", ", not a number"),
+        ("return type('V', (Verdict,), {'reason': property(lambda v: 1 / 0)}).__new__(Verdict)", "AttributeError"),
     ],
 )
 def test_a_faulty_gate_has_not_passed(monkeypatch, tmp_path, body, reason):
@@ -82,11 +97,13 @@ def test_a_gate_that_is_not_there_has_not_passed(hook, monkeypatch, tmp_path):
 
 
 def test_what_a_gate_does_to_its_rows_the_next_one_does_not_see(monkeypatch, tmp_path):
-    """Two teams' gates in one process: the first drops rows and a column of what it got."""
-    body = "packaged.held_out.drop(index=[0, 1], columns='x', inplace=True)"
+    """Two teams' gates in one process: the first drops rows and a column of what it got, and what it got beside them."""
+    body = "packaged.held_out.drop(index=[0, 1], columns='x', inplace=True); packaged.validation.clear()"
     said(monkeypatch, tmp_path, f"{body}; return Verdict('a', True, len(packaged.held_out), 0, 'r')")
     with (tmp_path / "team_gates.py").open("a") as file:
-        file.write("def other(packaged):\n    return Verdict('b', True, packaged.held_out['x'].sum(), 0, 'r')\n")
+        file.write(
+            "def other(packaged):\n    return Verdict('b', bool(packaged.validation), packaged.held_out['x'].sum(), 0, 'r')\n"
+        )
     monkeypatch.delitem(sys.modules, "team_gates", raising=False)
     monkeypatch.chdir(tmp_path)
     files = own.Artifacts(tmp_path, "churn")
@@ -94,7 +111,7 @@ def test_what_a_gate_does_to_its_rows_the_next_one_does_not_see(monkeypatch, tmp
     model = SimpleNamespace(gates=Gates(metric_limit=0.5, own=["team_gates:mine", "team_gates:other"]))
     monkeypatch.setattr(own, "load", lambda root: SimpleNamespace(model=lambda name: model))
     rows = {"held_out": pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": 0.0}), "package": None}
-    given = PackagedModel(model=None, validation={}, evaluation=None, **rows)
+    given = PackagedModel(model=None, validation={"in": 3}, evaluation=None, **rows)
     monkeypatch.setattr(own, "packaged_model", lambda *asked: given)
     asked = ("champion", "version", "backfill", "accept_schema_change", "champion_trained_to", "judged")
     own.main({"model": "churn", **dict.fromkeys(asked), "hooks": list(model.gates.own)})
