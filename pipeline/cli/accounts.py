@@ -9,7 +9,7 @@ import re
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
 from pipeline.errors import SettingsError
 
-MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+MONTH = re.compile(r"(?!9999)(19|[2-9][0-9])[0-9]{2}-(0[1-9]|1[0-2])")
 
 
 def _without_pauses() -> None:

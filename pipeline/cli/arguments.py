@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 
 
 def count(text: str) -> int:
@@ -10,3 +11,17 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number; write it like 1000")
     return int(text)
+
+
+def time(text: str) -> datetime:
+    """A time in UTC, from ISO 8601. Raises argparse.ArgumentTypeError, also for a year that params.yaml refuses."""
+    from pipeline.settings.times import YEARS, in_supported_years, utc
+
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2013-04-01T00:00:00Z") from error
+    try:
+        return in_supported_years(utc(found))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {YEARS}") from error

@@ -10,10 +10,10 @@ import secrets
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import DataError, SettingsError
+from pipeline.cli.outputs import refuse, write, writing
+from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from pipeline.context import Context
@@ -136,13 +136,7 @@ def card(arguments: argparse.Namespace) -> Answer:
     if arguments.keep:
         keep.keep_card(context, model, found.version)
     if arguments.html is not None:
-        try:
-            arguments.html.parent.mkdir(parents=True, exist_ok=True)
-            arguments.html.write_text(html(found), encoding="utf-8")
-        except OSError as error:
-            raise DataError(
-                f"card {arguments.html}", f"cannot be written ({error.strerror})", "name another FILE"
-            ) from error
+        write(arguments.html, html(found))
     return Answer(markdown(found).rstrip("\n"), found.as_dict())
 
 
@@ -153,12 +147,14 @@ def predict(arguments: argparse.Namespace) -> Answer:
 
     context = context_of_a_person()
     model = known_model(context, arguments.model)
+    refuse(arguments.output, arguments.input)
     live = live_at(context.ledger, model)
     # A model whose block is broken, or gone, is still scored, and strictly.
     settings, form = context.params.models.get(model), context.params.csv_of(model)
     on_breach = settings.rollout.serving.on_breach if settings else "refuse"
     keep_out(context.project, written(arguments.output))
-    result = score(context.registry, model, arguments.input, arguments.output, live, form, on_breach)
+    with writing(arguments.output):
+        result = score(context.registry, model, arguments.input, arguments.output, live, form, on_breach)
     # A script must not go on as if each row had its answer.
     return Answer(result.sentence(arguments.output), result.as_dict(), 1 if result.refused else 0)
 
@@ -183,7 +179,9 @@ def export(arguments: argparse.Namespace) -> Answer:
 
     context = context_of_a_person()
     keep_out(context.project, [arguments.to])
-    made = edge_export.export(context, known_model(context, arguments.model), arguments.version, arguments.to)
+    model = known_model(context, arguments.model)
+    with writing(arguments.to):
+        made = edge_export.export(context, model, arguments.version, arguments.to)
     text = (
         f"{made.model}: version {made.version} to {made.folder}, {made.files} files, {made.size_mb:.2f} MB; "
         f"`python {made.folder}/serve.py` serves it, and with `--key {made.key}` trusts this key alone, whatever the folder says"
@@ -321,17 +319,12 @@ def _drift_of_files(arguments: argparse.Namespace) -> Answer:
 
     if not (arguments.reference and arguments.current) or arguments.model:
         raise SettingsError("drift", "needs either MODEL, or both --reference and --current", "give one of the two")
+    for output in filter(None, (arguments.html, arguments.report)):
+        refuse(output, arguments.reference, arguments.current)
     comparison = compare_files(arguments.reference, arguments.current, arguments.report)
     if arguments.html:
         from pipeline.monitoring.drift_page import Sides, drift_page
 
         sides = Sides(comparison.reference, comparison.now, str(arguments.reference), str(arguments.current))
-        _write(arguments.html, drift_page(comparison.drift, sides))
+        write(arguments.html, drift_page(comparison.drift, sides))
     return Answer(tables.drift(comparison.drift), comparison.drift.as_dict())
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DataError(str(file), f"cannot be written ({error.strerror})", "choose another place") from error

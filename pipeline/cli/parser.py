@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from pipeline.cli import (
@@ -16,7 +15,7 @@ from pipeline.cli import (
     pruning,
     reliability,
 )
-from pipeline.cli.arguments import count
+from pipeline.cli.arguments import count, time
 from pipeline.cli.commands import Answer
 
 
@@ -90,9 +89,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _add_run_commands(add: Add) -> None:
     retrain = add("retrain", commands.retrain, "the whole run without Airflow")
     retrain.add_argument("model")
-    retrain.add_argument(
-        "--as-of", type=_time, help="end of the training window, ISO 8601 (default: the model's as_of)"
-    )
+    retrain.add_argument("--as-of", type=time, help="end of the training window, ISO 8601 (default: the model's as_of)")
     retrain.add_argument("--reason", default="by hand")
     retrain.add_argument("--deploy", action="store_true", help="bring the new version live")
     _add_accept_schema_change(retrain)
@@ -139,10 +136,10 @@ def _add_rollout_commands(add: Add) -> None:
     rollback.add_argument("model")
     decide = add("decide", decisions.decide, "whether a retrain pays now, and why: the receipt, which the ledger keeps")
     decide.add_argument("model")
-    decide.add_argument("--as-of", type=_time, help="what was known then decides, ISO 8601 (default: now)")
+    decide.add_argument("--as-of", type=time, help="what was known then decides, ISO 8601 (default: now)")
     freeze = add("freeze", decisions.freeze, "the stop button: no retrain and no new version until then, but by hand")
     freeze.add_argument("model")
-    freeze.add_argument("--until", type=_time, help="ISO 8601 (default: until `unfreeze`)")
+    freeze.add_argument("--until", type=time, help="ISO 8601 (default: until `unfreeze`)")
     freeze.add_argument("--reason", default="by hand")
     unfreeze = add("unfreeze", decisions.unfreeze, "end a freeze")
     unfreeze.add_argument("model")
@@ -151,7 +148,7 @@ def _add_rollout_commands(add: Add) -> None:
     undeploy.add_argument("model")
     watch = add("watch", commands.watch, "compare champion and predecessor on matured labels; roll back if worse")
     watch.add_argument("model")
-    watch.add_argument("--as-of", type=_time, help="labels known at this time count, ISO 8601 (default: now)")
+    watch.add_argument("--as-of", type=time, help="labels known at this time count, ISO 8601 (default: now)")
     reconcile = add("reconcile", commands.reconcile, "make what runs agree with the routes")
     reconcile.add_argument("models", nargs="*", metavar="MODEL", help="only these (default: all)")
     status = add("status", commands.status, "which version is live where, since when")
@@ -166,7 +163,7 @@ def _add_accept_schema_change(command: argparse.ArgumentParser) -> None:
 def _add_ledger_commands(add: Add) -> None:
     timeline = add("timeline", commands.timeline, "what happened to a model")
     timeline.add_argument("model")
-    timeline.add_argument("--at", type=_time, help="until this time, ISO 8601")
+    timeline.add_argument("--at", type=time, help="until this time, ISO 8601")
     timeline.add_argument(
         "--last", type=count, default=1000, metavar="N", help="the newest N events; 0 is all (default: 1000)"
     )
@@ -196,7 +193,7 @@ def _add_data_commands(add: Add) -> None:
     trace.add_argument("--model", default="", help="only this one")
     drift = add("drift", commands.drift, "compare live traffic with the training data, or any two files")
     drift.add_argument("model", nargs="?")
-    drift.add_argument("--as-of", type=_time, help="end of the window, ISO 8601 (default: now)")
+    drift.add_argument("--as-of", type=time, help="end of the window, ISO 8601 (default: now)")
     files = "a Parquet or CSV file, a folder of them, or a glob in quotes"
     drift.add_argument("--reference", type=Path, metavar="FILES", help=files)
     drift.add_argument("--current", type=Path, metavar="FILES", help=files)
@@ -208,9 +205,9 @@ def _add_policy_commands(add: Add) -> None:
     backtest = add("backtest", decisions.backtest, "replay policies on a model's past: when would a retrain have paid")
     backtest.add_argument("model")
     first = "start of the first window, ISO 8601 (default: when the source had a whole training window)"
-    backtest.add_argument("--from", dest="start", type=_time, metavar="T", help=first)
+    backtest.add_argument("--from", dest="start", type=time, metavar="T", help=first)
     last = "end of the last window (default: the newest labelled row)"
-    backtest.add_argument("--to", dest="end", type=_time, metavar="T", help=last)
+    backtest.add_argument("--to", dest="end", type=time, metavar="T", help=last)
     about = "length of a window: a policy looks at the start of each (default: 7)"
     backtest.add_argument("--apply", action="store_true", help="write the recommended policy into the model's block")
     lengths = (
@@ -231,12 +228,3 @@ def _add_reliability_commands(add: Add) -> None:
     notify = add("notify", reliability.notify, "what people were told, and by --test whether they can be")
     notify.add_argument("--test", action="store_true", help="send a test message to each recipient of notify.to")
     notify.add_argument("--to", default="", metavar="NAME", help="only to this one")
-
-
-def _time(text: str) -> datetime:
-    from pipeline.settings.times import utc
-
-    try:
-        return utc(datetime.fromisoformat(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2013-04-01T00:00:00Z") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
-from pipeline.errors import DataError, SettingsError
+from pipeline.cli.outputs import write
+from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from pipeline.context import Context
@@ -20,6 +21,8 @@ def slo(arguments: argparse.Namespace) -> Answer:
     from pipeline.deployer import traffic
     from pipeline.reliability.report import total_throughput
 
+    if not 0 < arguments.hours < math.inf:
+        raise SettingsError("slo --hours", f"must be a number above 0; got {arguments.hours:g}", "leave it out for 24")
     context = context_of_a_person()
     model = known_model(context, arguments.model)
     if arguments.act:
@@ -27,8 +30,6 @@ def slo(arguments: argparse.Namespace) -> Answer:
         return _act(replace(context, asked_by=""), model)
     if arguments.prometheus or arguments.grafana:
         return _definitions(context, model, arguments)
-    if not arguments.hours > 0:
-        raise SettingsError("slo --hours", f"must be above 0; got {arguments.hours:g}", "leave it out for 24")
     found = traffic(context).levels(model, arguments.hours)
     total = total_throughput(found)
     values = {"hours": arguments.hours, "requests_per_s": total, "models": [report.as_dict() for report in found]}
@@ -43,6 +44,8 @@ def notify(arguments: argparse.Namespace) -> Answer:
     context = context_of_a_person()
     notices = context.params.notices
     faults = [str(fault) for fault in notices.faults.values()]
+    if arguments.to and not arguments.test:
+        raise SettingsError("notify --to", "names the recipient of a test message", "give --test too")
     if not arguments.test:
         told = listing(context.ledger, context.params)
         return Answer("\n".join([*faults, told.text()]), {"faults": faults, **told.as_dict()})
@@ -80,7 +83,10 @@ def _definitions(context: Context, model: str, arguments: argparse.Namespace) ->
             "slo", "no model has objectives", "add `slo: {}` to a model's block; docs/slo.md has its keys"
         )
     texts = ((arguments.prometheus, prometheus.rules), (arguments.grafana, grafana.dashboard))
-    written = [_write(file, make(slos)) for file, make in texts if file is not None]
+    wanted = [(file, make(slos)) for file, make in texts if file is not None]
+    for file, text in wanted:
+        write(file, text)
+    written = [str(file) for file, _ in wanted]
     return Answer(
         "\n".join(f"{file}: the objectives of {', '.join(slos)}" for file in written),
         {"written": written, "models": list(slos)},
@@ -93,13 +99,3 @@ def _slos(context: Context, model: str) -> dict[str, Slo]:
     else:
         found = {name: block.slo for name, block in context.params.models.items()}
     return {name: slo for name, slo in found.items() if slo is not None}
-
-
-def _write(file: Path, text: str) -> str:
-    aside = file.with_name(f"{file.name}.part")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
-    except OSError as error:
-        raise DataError(str(file), f"cannot be written ({error.strerror})", "choose another place") from error
-    return str(file)

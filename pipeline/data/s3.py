@@ -19,6 +19,12 @@ def is_fault(message: str) -> bool:
     return message.startswith("Traceback") and ("botocore" in message or "s3fs" in message)
 
 
+def what_failed(message: str) -> str:
+    """The line of such an error that names the exception: below it DuckDB may have put the query, with a row of ^ under the address."""
+    named = [line for line in message.splitlines() if re.match(r"[A-Za-z_][\w.]*: ", line)]
+    return (named or message.strip().splitlines())[-1]
+
+
 def let_read(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     """Makes `connection` read the addresses of S3 that are in `query`; does nothing when there is none."""
     if not PREFIX.search(query) or connection.filesystem_is_registered("s3"):

@@ -117,8 +117,7 @@ def readable(subject: str, event_time: str = "") -> Iterator[None]:
         text = str(error)
         check = reserved_words.advice(text) or "run its query in DuckDB from the project's folder"
         if s3.is_fault(text):
-            # The last line of a traceback is what went wrong.
-            text, check = text.strip().splitlines()[-1], s3.CHECK
+            text, check = s3.what_failed(text), s3.CHECK
         first = " ".join(text.split())[:300]
         if event_time and "_NS and type" in first:
             check = f"its times are in nanoseconds: write {event_time}::TIMESTAMPTZ in the query"

@@ -42,6 +42,13 @@ def refuse_wrong(request: Request) -> None:
             f"leaves nothing of --window-days {request.window_days:g} to train on",
             "give fewer days, or a longer window",
         )
+    _refuse_named_twice(request)
+
+
+def _refuse_named_twice(request: Request) -> None:
+    for name in ("time", "label_time", "weight"):
+        if getattr(request, name) == request.target:
+            raise SettingsError(f"--{_flag(name)} {request.target}", "is the target", "name another column")
     named = [(kind, name) for kind in (*KINDS, "leave_out") for name in getattr(request, kind)]
     for kind, name in named:
         if others := [other for other, same in named if same == name and other != kind]:

@@ -19,6 +19,7 @@ from pipeline.rollout.engines.base import SLOTS
 from pipeline.rollout.results import Undeployment
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.traefik import READY, STAMP
+from pipeline.settings.models import MODEL_NAME
 
 
 def undeploy(context: RolloutContext, model: str, drain_s: float, reason: str = "by hand") -> Undeployment:
@@ -27,13 +28,20 @@ def undeploy(context: RolloutContext, model: str, drain_s: float, reason: str = 
     Raises RolloutError when nothing of it is live, LeaseBusy when a rollout is going on, and RegistryError when the slots have
     ended but the alias champion could not be removed: then it may be called again.
     """
+    if not MODEL_NAME.fullmatch(model):
+        # It would be another place in the folder of routes, and no name for MLflow.
+        raise _not_live(model)
     with context.leased(model) as context:
         version = live_version(context.ledger, model)
         routed = route_file.route_file(context.home, model).is_file()
         if not (version or routed or _running(context, model) or context.registry.champion(model)):
-            raise RolloutError(f"model {model}", "is not live", "`perennial status` lists what is")
+            raise _not_live(model)
         context.record(UndeployStarted(version=version, reason=reason), model)
         return take_down(context, model, drain_s, reason)
+
+
+def _not_live(model: str) -> RolloutError:
+    return RolloutError(f"model {model}", "is not live", "`perennial status` lists what is")
 
 
 def take_down(context: RolloutContext, model: str, drain_s: float, reason: str) -> Undeployment:

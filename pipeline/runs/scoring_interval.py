@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from pipeline.errors import SettingsError
-from pipeline.settings.models import time_of
+from pipeline.settings.times import in_supported_years, utc
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,13 @@ class Interval:
     @classmethod
     def of(cls, written: str) -> Self:
         """The interval that a person wrote as START/END, ISO 8601. Raises SettingsError."""
-        start, slash, end = written.partition("/")
-        if not slash:
+        start, _, end = written.partition("/")
+        try:
+            return cls(*(in_supported_years(utc(datetime.fromisoformat(text.strip()))) for text in (start, end)))
+        except ValueError as error:
             raise SettingsError(
                 f"interval {written!r}", "is not START/END", "write it like 2024-03-01/2024-03-02T12:00:00Z"
-            )
-        return cls(time_of(start.strip()), time_of(end.strip()))
+            ) from error
 
     @classmethod
     def last_complete(cls, cron: str, at: datetime) -> Self:

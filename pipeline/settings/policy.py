@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.settings.cron import Cron
 from pipeline.settings.section import MOST, Section
-from pipeline.settings.times import LONGEST_DAYS, UtcTime
+from pipeline.settings.times import LONGEST_DAYS, SHORTEST_WINDOW_DAYS, UtcTime
 
 
 class FrozenSpan(Section):
@@ -40,7 +40,7 @@ class Policy(Section):
     cool_down_days: float = Field(default=7, ge=0, le=LONGEST_DAYS)
     most_a_month: int | None = Field(default=None, ge=0, le=MOST)
     # A look compares the versions' losses by windows of this length.
-    window_days: float = Field(default=7, gt=0, le=LONGEST_DAYS)
+    window_days: float = Field(default=7, ge=SHORTEST_WINDOW_DAYS, le=LONGEST_DAYS)
     frozen: tuple[FrozenSpan, ...] = ()
     # When the backtest Dag runs; without it there is none.
     backtest_cron: Cron | None = None

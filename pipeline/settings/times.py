@@ -10,12 +10,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator
 
 LONGEST_DAYS = 36_500
+# An hour: the windows of years, each with versions to compare, are then a number that memory holds.
+SHORTEST_WINDOW_DAYS = 1 / 24
+YEARS = "the year must be from 1900 to 9998"
 NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]*(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
 def utc(value: datetime) -> datetime:
-    """The time in UTC; a time without a zone is UTC already."""
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    """The time in UTC; a time without a zone is UTC already. Raises ValueError for one that UTC has no year for."""
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(YEARS) from error
 
 
 def _written_as_time(value: object) -> object:
@@ -25,9 +31,10 @@ def _written_as_time(value: object) -> object:
     return value
 
 
-def _in_supported_years(value: datetime) -> datetime:
+def in_supported_years(value: datetime) -> datetime:
+    """The time as it is. Raises ValueError for one from which a window could reach beyond what Python has years for."""
     if not 1900 <= value.year < 9999:
-        raise ValueError("the year must be from 1900 to 9998")
+        raise ValueError(YEARS)
     return value
 
 
@@ -41,5 +48,5 @@ def _known_zone(value: str) -> str:
 
 ZoneName = Annotated[str, AfterValidator(_known_zone)]
 UtcTime = Annotated[
-    datetime, BeforeValidator(_written_as_time), AfterValidator(utc), AfterValidator(_in_supported_years)
+    datetime, BeforeValidator(_written_as_time), AfterValidator(utc), AfterValidator(in_supported_years)
 ]

@@ -28,13 +28,15 @@ from pipeline.runs.backtest.matrix import LossMatrix, build
 from pipeline.runs.backtest.past import Span
 from pipeline.runs.backtest.training_windows import TrainingWindows
 from pipeline.settings.models import Model
-from pipeline.settings.times import LONGEST_DAYS
+from pipeline.settings.times import LONGEST_DAYS, SHORTEST_WINDOW_DAYS
 
 WINDOW_DAYS = 7.0
 # The requests of so many days say how many rows a day there are.
 COUNTED_DAYS = 28
 # Three years of weeks: more cells than that are smaller than a pixel.
 DRAWN_WINDOWS = 156
+# Each has a version to train, and a loss for each version: 38 years of weeks, or five of days.
+MOST_WINDOWS = 2000
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,8 @@ def span_of(
 ) -> Span:
     """What of it is not given: it ends with the newest labelled row, and begins when the source had rows for a whole training window, or
     for half of the time."""
-    if not 0 < window_days <= LONGEST_DAYS:
-        line = f"--window-days must be above 0 and at most {LONGEST_DAYS:,}; got {window_days:g}"
+    if not SHORTEST_WINDOW_DAYS <= window_days <= LONGEST_DAYS:
+        line = f"--window-days must be an hour (1/24) at least and at most {LONGEST_DAYS:,}; got {window_days:g}"
         raise SettingsError(f"backtest of {name}", line, "use 7")
     until = end or min(model.schedule.end or now, now)
     if start is None or end is None:
@@ -193,7 +195,11 @@ def span_of(
     if start >= end:
         line = f"the span begins on {start:%Y-%m-%d %H:%M} and ends on {end:%Y-%m-%d %H:%M}"
         raise SettingsError(f"backtest of {name}", line, "choose an earlier --from or a later --to")
-    return Span(start, end, window_days)
+    span = Span(start, end, window_days)
+    if (windows := (end - start) // span.length) > MOST_WINDOWS:
+        line = f"{windows:,} windows of {window_days:g} days, each with a version to train; {MOST_WINDOWS:,} at most"
+        raise SettingsError(f"backtest of {name}", line, "choose longer --window-days or a later --from")
+    return span
 
 
 def _next_day(time: datetime) -> datetime:

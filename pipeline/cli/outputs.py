@@ -1,0 +1,38 @@
+"""Where a command may write: a place that cannot be written, or that is one of its own inputs, is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import DataError
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Raises DataError for what the system says against the files that are written in the block, to `place` or below it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(str(place), f"cannot be written ({error.strerror})", "choose another place") from error
+
+
+def write(file: Path, text: str, *inputs: Path) -> None:
+    """Writes aside and renames, so that whoever reads the file meanwhile has the old one whole. Raises DataError."""
+    refuse(file, *inputs)
+    aside = file.with_name(f"{file.name}.part")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(file)
+
+
+def refuse(output: Path, *inputs: Path) -> None:
+    """Raises DataError for an output that is a folder, or one of the `inputs`, by whatever name: it would be lost."""
+    if output.is_dir():
+        raise DataError(str(output), "is a folder", "name a file")
+    with writing(output):
+        same = [each for each in inputs if output.exists() and each.exists() and output.samefile(each)]
+    if same:
+        raise DataError(str(output), f"is the input {same[0]} itself, which would be lost", "choose another place")
