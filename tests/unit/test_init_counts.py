@@ -77,7 +77,7 @@ def test_a_weight_is_taken_by_flag_or_by_a_sure_name_and_weighs_the_limit(projec
     [
         ("plan", f"--weight plan: is a number in 0 of {ROWS:,} cells; one is "),
         ("spend", "--weight spend: goes from -"),
-        ("churned", "--weight churned: is the target, the key or a time already"),
+        ("churned", "--weight churned: is the target; name another column"),
         ("wieght", "--weight wieght: is no column of the data"),
     ],
 )
