@@ -221,19 +221,11 @@ def _bad_share(training: dict[str, Any], roles: Roles, columns: Mapping[str, Fac
     share = round(min(1.0, max(BAD_SHARE, 2 * sum(unread.values()))), 4)
     if unread:
         worst = max(unread, key=lambda name: unread[name])
-        why, flag = f"{unread[worst]:.2%} of the cells of {worst} are no", f"--categorical {quote(worst)} keeps them"
-        if worst in {each.name for each in times}:
-            why, flag = (
-                f"{why} times",
-                f"--leave-out {quote(worst)} keeps them" if worst in roles.features["datetime"] else "",
-            )
-        else:
-            why = f"{why} numbers"
-        said.append(
-            Assumption(
-                "rows that may be left out", f"{share:.2%}", f"{why}: their rows are left out, and counted", flag
-            )
-        )
+        kind = "times" if worst in {each.name for each in times} else "numbers"
+        why = f"{unread[worst]:.2%} of the cells of {worst} are no {kind}: their rows are left out, and counted"
+        flag = {"numeric": "categorical", "datetime": "leave-out"}
+        keeps = [f"--{flag[of]} {quote(worst)} keeps them" for of in flag if worst in roles.features[of]]
+        said.append(Assumption("rows that may be left out", f"{share:.2%}", why, *keeps))
     return share
 
 

@@ -69,7 +69,8 @@ class Facts:
     @property
     def is_number(self) -> bool:
         """Nearly all its cells are numbers, or words such as yes, and none is a name that looks like one."""
-        return self.filled > 0 and not self.zeros and max(self.numbers, self.truths) >= 0.95 * self.filled
+        mostly = max(self.numbers, self.truths) >= 0.95 * self.filled
+        return self.filled > 0 and not self.zeros and (mostly or is_number(self.type))
 
     @property
     def unread(self) -> int:
@@ -167,7 +168,11 @@ def _expressions(duckdb_type: str, decimal: str) -> Mapping[str, str]:
             "truth": text_sql.is_word("cell"),
             "filled": f"cell IS NOT NULL AND cell NOT IN ({missing})",
         }
-    number = "CAST(given AS DOUBLE)" if is_number(duckdb_type) else "NULL::DOUBLE"
+    # An infinite cell is no number, and NaN is a missing one.
+    number, filled = "NULL::DOUBLE", "cell IS NOT NULL"
+    if is_number(duckdb_type):
+        number = "CASE WHEN isfinite(CAST(given AS DOUBLE)) THEN CAST(given AS DOUBLE) END"
+        filled = "cell IS NOT NULL AND NOT ends_with(cell, 'nan')"
     time = "CAST(given AS TIMESTAMPTZ)" if base.startswith(("DATE", "TIMESTAMP")) else "NULL::TIMESTAMPTZ"
     return {
         "stripped": "NULL",
@@ -175,7 +180,7 @@ def _expressions(duckdb_type: str, decimal: str) -> Mapping[str, str]:
         "number": number,
         "time": time,
         "truth": "FALSE" if base != "BOOLEAN" else "TRUE",
-        "filled": "cell IS NOT NULL AND NOT coalesce(isnan(number), FALSE)",
+        "filled": filled,
     }
 
 

@@ -52,8 +52,8 @@ def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
     """Why a column is no feature, and what to do about it; None for one that is."""
     if one_name(each.name) in RESERVED | BESIDE_FEATURES:
         return "Perennial uses this name itself", "rename it in a SELECT as --data"
-    if not each.name.isprintable() or len(each.name) > LONGEST_NAME:
-        return "its name has a letter that is not shown, or is too long", "rename it in a SELECT as --data"
+    if not each.name.strip() or not each.name.isprintable() or len(each.name) > LONGEST_NAME:
+        return "its name is blank, is too long, or has a letter that is not shown", "rename it in a SELECT as --data"
     if each.filled == 0:
         return "it has a value in no row", ""
     if not each.fits:

@@ -54,7 +54,7 @@ class Looks:
         cell = quoted(self.target)
         text = text_sql.number(text_sql.stripped(cell), self.decimal)
         number = text if column_type == "VARCHAR" else f"CAST({cell} AS DOUBLE)"
-        query = f"SELECT {number} AS number, count(*) FROM {TABLE} WHERE number IS NOT NULL AND NOT isnan(number) GROUP BY 1"
+        query = f"SELECT {number} AS number, count(*) FROM {TABLE} WHERE isfinite(number) GROUP BY 1"
         return dict(self.connection.execute(query).fetchall())
 
     def without_zone(self, times: Facts) -> tuple[int, str] | None:

@@ -60,12 +60,13 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
             _require(name, flag, facts)
     odd.refuse_numbers(request)
     said: list[Assumption] = []
-    target = facts[request.target]
+    target = target_labels.as_numbers(facts[request.target], looks)
     why_counts = counts.why_counts(target, looks.rows_of_numbers()) if counts.may_count(target) else None
     units.refuse_target(target, odd)
     target_labels.refuse_spellings(request, target, looks, odd)
     target_labels.say_missing(target, looks, odd, said)
     task, positive = _task(request, target, looks, said, why_counts)
+    target_labels.say_zeros(target, task, said)
     time = _time(request, facts, odd, said)
     label_time = _label_time(request, facts, time, looks, said)
     taken = {target.name, time.name, *([label_time.name] if label_time else [])}

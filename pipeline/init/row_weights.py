@@ -28,11 +28,27 @@ def find(request: Request, facts: Mapping[str, Facts], taken: set[str], said: li
                 Assumption("weight", each.name, why, f"--weight; --numeric {quote(each.name)} makes it a feature")
             )
             return each
+    _say_unfit(facts, taken | kinds, said)
     for each in could:
         if MAYBE.search(each.name):
             why = f"{each.name} may be what a row counts, and is a feature as long as nobody says so"
             said.append(Assumption("weight", "none", why, f"--weight {quote(each.name)}"))
     return None
+
+
+def _say_unfit(facts: Mapping[str, Facts], named: set[str], said: list[Assumption]) -> None:
+    """Says why a column that is called a weight is a feature: by a slip in a few rows it would become one without a word."""
+    for each in facts.values():
+        if not SURE.search(each.name) or each.name in named or not each.is_number:
+            continue
+        if each.low is not None and each.low < 0:
+            why = f"{each.name} goes from {each.low:g} to {each.high:g}, and a weight is a number from 0: it stays a feature"
+            said.append(Assumption("weight", "none", why, f"--leave-out {quote(each.name)}"))
+        elif each.numbers < each.rows and each.high:
+            why = f"{each.name} is a number in {each.numbers:,} of {each.rows:,} rows, and the others would be left out: it stays a feature"
+            said.append(
+                Assumption("weight", "none", why, f"--weight {quote(each.name)}, or --leave-out {quote(each.name)}")
+            )
 
 
 def _may_weigh(each: Facts) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -18,7 +17,7 @@ from pipeline.errors import SettingsError
 from pipeline.init import block, draft, facts, first_checks, flags, roles, small_table, text_groups, windows
 from pipeline.init.looks import Looks, instant
 from pipeline.init.odd_cells import OddCells
-from pipeline.init.request import Draft, Request
+from pipeline.init.request import Draft, LeftOut, Request
 from pipeline.init.table import TABLE, Origin, open_table
 from pipeline.settings.faults import all_faults, fault
 from pipeline.settings.models import MODEL_NAME, Model
@@ -91,6 +90,9 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     leaks = [leak for leak in first_checks.leaks(frame, is_held_out, found) if leak.column not in kept]
     new = first_checks.mostly_new(frame, is_held_out, request, found)
     left_out = {each.column: each for each in (*leaks, *new)}
+    if origin.unnamed:
+        why = "it has no name in the first line, as the index that pandas writes"
+        left_out[""] = LeftOut("a column", why, "name it there, or write the file without it")
     without = list(left_out.values())
     drafted = draft.make(request, origin, found, chosen, target, weight, is_held_out, without, columns)
     # A frame of hundreds of columns is in as many blocks, and pandas warns of the next one.
@@ -118,10 +120,7 @@ def _frame(
     query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {where} ORDER BY 1"
     with readable("--data"):
         frame = connection.sql(query).df()
-    for name in numbers:
-        # Infinite cells are in no run's rows either.
-        frame[name] = frame[name].astype("float64").replace([np.inf, -np.inf], np.nan)
-    return frame
+    return frame.astype(dict.fromkeys(numbers, "float64"))
 
 
 def _target(column: facts.Facts, positive: str | None, of_labels: bool, origin: Origin) -> str:
@@ -136,7 +135,7 @@ def _value(column: facts.Facts, origin: Origin) -> str:
     """SQL for the number of a cell."""
     cell = quoted(column.name)
     if column.type != "VARCHAR":
-        return f"CASE WHEN NOT isnan(CAST({cell} AS DOUBLE)) THEN CAST({cell} AS DOUBLE) END"
+        return f"CASE WHEN isfinite(CAST({cell} AS DOUBLE)) THEN CAST({cell} AS DOUBLE) END"
     stripped = text_sql.stripped(cell)
     if column.is_truth:
         return f"CAST({text_sql.truth(stripped)} AS DOUBLE)"

@@ -4,6 +4,7 @@ And labels that are none, since a missing value is written so."""
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from pipeline.data.sql import quoted
 from pipeline.data.text_sql import literal
@@ -13,9 +14,30 @@ from pipeline.init.looks import Looks
 from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Assumption, Request
 from pipeline.serving.schema.spelling import WORDS
+from pipeline.training.tasks import TASKS
 
 # More labels than this are names or texts, and are refused or kept as such.
 MOST = 1000
+
+
+def as_numbers(target: Facts, looks: Looks) -> Facts:
+    """The target with as many different values as it has numbers: 1 and 1.0 are one label."""
+    numbers = target.type == "VARCHAR" and not target.is_truth and target.numbers == target.filled
+    if not numbers or not 2 <= target.different <= MOST:
+        return target
+    return replace(target, different=len(looks.rows_of_numbers()))
+
+
+def say_zeros(target: Facts, task: str, said: list[Assumption]) -> None:
+    """Says that a class 01 is called 1, in the answers too."""
+    if target.zeros and target.type == "VARCHAR" and TASKS[task].of_labels:
+        number = f"'c' || {quoted(target.name)}"
+        why = "a label that is a number is called by it, in the answers too: 01 is 1"
+        said.append(
+            Assumption(
+                "classes", "numbers", why, f"with a letter before them they stay: {number} in a SELECT as --data"
+            )
+        )
 
 
 def refuse_spellings(request: Request, target: Facts, looks: Looks, odd: OddCells) -> None:

@@ -20,7 +20,7 @@ def _hook(written: str) -> str:
 Hook = Annotated[str, AfterValidator(_hook)]
 
 # Columns that the stages add to those of the source.
-RESERVED = frozenset({"snapshot_row", "reason", "prediction", "unread"})
+RESERVED = frozenset({"snapshot_row", "reason", "prediction", "unread", "perennial_time", "perennial_file"})
 # Columns that the monitor has beside the features of the prediction log.
 BESIDE_FEATURES = frozenset(
     {

@@ -89,3 +89,52 @@ def test_a_column_with_a_line_break_in_its_name_is_left_out(drafted):
     """Its comment in the block stays one line."""
     draft = drafted(answer=np.where(IS, "yes", "no"), **{"two\nlines": RANDOM.normal(size=ROWS).round(2)})
     assert [str(each).partition(":")[0] for each in draft.left_out] == [r"left out 'two\nlines'"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "task"),
+    [(("1", "1.0"), ("0", "0.0"), "binary"), (("2", "02"), ("3", "+3"), "binary"), (("1", "yes"), ("0", "no"), None)],
+)
+def test_a_number_is_one_label_however_it_is_written(drafted, one, other, task):
+    """1 and 1.0 are one of two labels, and no classes of their own; words beside numbers are refused."""
+    answer = [(one if truth else other)[row % 2] for row, truth in enumerate(IS)]
+    if task is None:
+        with pytest.raises(DataError, match="differ in spelling alone"):
+            drafted(answer=answer)
+        return
+    assert drafted(answer=answer).settings["training"]["task"] == task
+
+
+def test_classes_with_zeros_in_front_are_said_to_lose_them(drafted):
+    """The answers have 1 for 01."""
+    lines = [str(each) for each in drafted(answer=[f"{int(3 * abs(size)):02d}" for size in SIZE]).assumptions]
+    assert any("01 is 1" in line for line in lines), lines
+
+
+def test_infinite_numbers_are_counted_as_none(drafted):
+    """In Parquet too, where they are no texts: neither a first check nor a limit is made of them."""
+    frame = pd.DataFrame(
+        {"seen_at": pd.date_range("2024-01-01", periods=ROWS, freq="h"), "size": SIZE, "answer": SIZE * 2}
+    )
+    frame.loc[::40, "answer"], frame.loc[1::80, "size"] = np.inf, -np.inf
+    frame["noise"] = RANDOM.normal(size=ROWS)
+    frame.to_parquet("rows.parquet")
+    draft = drafted(data="rows.parquet", answer=1)
+    assert draft.settings["training"]["task"] == "regression"
+    assert draft.settings["gates"]["contract"]["max_bad_share"] == pytest.approx(2 * 15 / ROWS)
+    assert np.isfinite(draft.settings["gates"]["metric_limit"])
+
+
+def test_a_weight_with_a_slip_is_said_to_stay_a_feature(drafted):
+    """A negative weight, or one that is missing, is no weight; nobody should find it among the features by chance."""
+    for slip, words in ((-1.0, "goes from -1 to 2"), (np.nan, "is a number in 399 of 400 rows")):
+        weights = np.where(np.arange(ROWS) == 7, slip, 2.0)
+        lines = [str(each) for each in drafted(answer=IS, sample_weight=weights, dry_run=True).assumptions]
+        assert any(words in line and "stays a feature" in line for line in lines), lines
+
+
+def test_a_column_without_a_name_is_left_out_by_a_line(drafted):
+    """pandas writes its index so, unless somebody asks it not to."""
+    draft = drafted(answer=IS, **{"": range(ROWS), " ": SIZE, "perennial_time": SIZE})
+    lines = [str(each) for each in draft.left_out]
+    assert len(lines) == 3 and any("it has no name in the first line" in line for line in lines), lines
