@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import PurePath
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -25,7 +27,16 @@ def _on_disk(path: str) -> str:
         raise ValueError("is empty; name a path, which starts at the project's folder")
     if "://" in path:
         raise ValueError(f"{path}: must be on a disk; for a database give sql and table")
+    if path.startswith("~"):
+        raise ValueError(f"{path}: ~ is nobody's home here, for a run may have another; write the path in full")
     return path
+
+
+def _folder(path: str) -> str:
+    """One of its own: beside it stands what is not finished, and what is in it no run commits."""
+    if set(PurePath(os.path.normpath(path)).parts) <= {"..", "/"}:
+        raise ValueError(f"{path}: is the project's folder, or one around it; name a folder for the answers, as scores")
+    return _on_disk(path)
 
 
 def _table(name: str) -> str:
@@ -58,7 +69,7 @@ def _url(url: str) -> str:
 class Destination(Section):
     """One of a folder of Parquet files, a DuckDB file, and a database by its URL; the last two have a table."""
 
-    parquet: Annotated[str, AfterValidator(_on_disk)] | None = None
+    parquet: Annotated[str, AfterValidator(_folder)] | None = None
     duckdb: Annotated[str, AfterValidator(_on_disk)] | None = None
     sql: Annotated[str, AfterValidator(_url)] | None = None
     table: Annotated[str, AfterValidator(_table)] | None = None

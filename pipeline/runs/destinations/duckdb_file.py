@@ -82,7 +82,8 @@ class DuckdbFile:
             try:
                 return duckdb.connect(str(self._file))
             except duckdb.IOException as error:
-                if "lock" not in str(error) or time.monotonic() > until:
+                # Not "lock" alone: the message has the file's path.
+                if "Could not set lock" not in str(error) or time.monotonic() > until:
                     raise
                 time.sleep(0.2)
 

@@ -36,9 +36,32 @@ def destination_of(
     from pipeline.runs.destinations.sql_table import SqlTable
 
     url = _url(wanted.sql or "", f"{key}.sql", connection_url)
-    if url.startswith("sqlite:///"):
-        url = f"sqlite:///{_ours(context, url.removeprefix('sqlite:///'), '-journal', '-wal', '-shm')}"
+    if url.partition(":")[0].partition("+")[0] == "sqlite":
+        url = _sqlite(context, url, f"{key}.sql")
     return SqlTable(url, table, model, parts, f"{key}.sql")
+
+
+def _sqlite(context: Context, url: str, key: str) -> str:
+    """The URL with its file in full, whichever folder a task runs in, and with the file's folder made. Raises DestinationError."""
+    address, _, options = url.partition("?")
+    driver, _, written = address.partition("://")
+    if written and not written.startswith("/"):
+        # SQLAlchemy refuses a host.
+        return url
+    written = written.removeprefix("/")
+    if written in ("", ":memory:") or "mode=memory" in options:
+        # The address may have been in a variable, and is not repeated.
+        raise DestinationError(
+            key, "names no file of SQLite, so the answers would go with the run", "write it like sqlite:///scores.db"
+        )
+    path = _ours(context, written, "-journal", "-wal", "-shm")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DestinationError(
+            key, f"the folder {path.parent} cannot be made ({error.strerror or error})", "name another file"
+        ) from error
+    return f"{driver}:///{path}{'?' if options else ''}{options}"
 
 
 def _ours(context: Context, written: str, *beside: str) -> Path:

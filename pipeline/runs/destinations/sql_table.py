@@ -68,7 +68,8 @@ class SqlTable:
                 ]
                 for table, rows in zip(tables, (_scores_of(file), _refused_of(files)), strict=True):
                     self._replace(connection, table, interval, rows)
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, ValueError) as error:
+            # A ValueError is psycopg2's, of a text with a NUL.
             raise self._failed(" ".join(str(getattr(error, "orig", None) or error).split())[:300]) from error
         finally:
             file.close()
