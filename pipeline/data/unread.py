@@ -112,17 +112,15 @@ def numbers_and_infinities(columns: Sequence[str]) -> dict[str, str]:
     return {column: text_sql.number_or_infinity(_cell(column)) for column in columns}
 
 
-def with_values(relation: str, columns: Sequence[str], values: Mapping[str, str]) -> str:
-    """A SELECT of `columns` of `relation`, with the `values` in the place of their texts, and of `unread`."""
+def with_values(relation: str, columns: Sequence[str], values: Mapping[str, str], unread: str = COLUMN) -> str:
+    """A SELECT of `columns` of `relation`, with the `values` in the place of their texts, and of what is unread under that name."""
     # One SELECT inside the other, so that DuckDB strips and reads a cell once.
     texts = ", ".join(quoted(column) for column in columns)
     cells = ", ".join([texts, *(f"{text_sql.stripped(quoted(c))} AS {_cell(c)}" for c in values)])
     read = ", ".join(["*", *(f"{value} AS {_value(c)}" for c, value in values.items())])
     faults = {c: text_sql.unreadable(_cell(c), _value(c)) for c in values}
     results = ", ".join(f"{_value(c)} AS {quoted(c)}" if c in values else quoted(c) for c in columns)
-    return (
-        f"SELECT {results}, {_as_json(faults)} AS {COLUMN} FROM (SELECT {read} FROM (SELECT {cells} FROM {relation}))"
-    )
+    return f"SELECT {results}, {_as_json(faults)} AS {quoted(unread)} FROM (SELECT {read} FROM (SELECT {cells} FROM {relation}))"
 
 
 def _time(source: Source, column: str) -> str:

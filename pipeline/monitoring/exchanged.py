@@ -117,7 +117,9 @@ class Exchanges:
         self._listed: list[np.ndarray | None] = [None] * len(columns)
         for place in there:
             column = values[np.isfinite(values[:, place]), place]
-            self._centre[place], self._spread[place] = column.mean(), column.std() or np.inf
+            with np.errstate(over="ignore"):
+                # Numbers near the largest of all have no square.
+                self._centre[place], self._spread[place] = column.mean(), column.std() or np.inf
             self._least[place], self._most[place] = column.min(), column.max()
             different = np.unique(column)
             self._listed[place] = different if len(different) <= LISTED_VALUES else None

@@ -99,7 +99,9 @@ class ValueExchanges:
         there = [place for place in range(values.shape[1]) if np.isfinite(values[:, place]).sum() >= FEWEST_ROWS]
         self._places = there[:MOST_NUMBERS]
         some = values[:, self._places]
-        self._centre, self._spread = np.nanmean(some, axis=0), np.nanstd(some, axis=0)
+        with np.errstate(over="ignore"):
+            # Numbers near the largest of all have no square.
+            self._centre, self._spread = np.nanmean(some, axis=0), np.nanstd(some, axis=0)
         self._spread[self._spread == 0] = np.inf
         self._least, self._most = np.nanmin(some, axis=0), np.nanmax(some, axis=0)
         self._counts = {name: _counted(column) for name, column in rows.texts.items()}
@@ -154,6 +156,9 @@ class ValueExchanges:
                 continue
             seen = self._seen(rows, column, values, every, np.zeros(1))
             sign = np.where(rows.texts[column][every] == values[0], 1.0, -1.0)
+            if len(np.unique(sign)) < 2:
+                # Rows that come in turns may be taken all of one value.
+                continue
             middle = _middle(seen * sign[:, None], sign)
             seen = seen - sign[:, None] * middle
             fold, scores = of_row * FOLDS // len(blocks), np.zeros(len(seen))

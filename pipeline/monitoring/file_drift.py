@@ -37,6 +37,8 @@ Kind = Literal["number", "time", "category"]
 ONE_DAY = timedelta(days=1)
 # A window that is shorter is one of hours.
 MOST_OF_A_DAY = 0.75
+# A name that no column of theirs has: mails are read or unread.
+UNREAD = "perennial unread"
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,11 @@ def _files(path: Path) -> list[Path]:
     """The file itself, those in a folder and below it, or those that a glob matches. Raises DataError when there is none, or of two forms."""
     if path.is_dir():
         files = sorted(
-            f for f in path.rglob("*") if (f.name.lower().endswith(".parquet") or _is_csv(f)) and f.is_file()
+            f
+            for f in path.rglob("*")
+            if (f.name.lower().endswith(".parquet") or _is_csv(f))
+            and f.is_file()
+            and not _is_aside(f.relative_to(path))
         )
     elif path.exists() or not glob.has_magic(str(path)):
         return [path]
@@ -199,6 +205,11 @@ def _files(path: Path) -> list[Path]:
     if len({_is_csv(file) for file in files}) > 1:
         raise DataError(str(path), "has CSV and other files", "name those of one form, like folder/*.parquet")
     return files
+
+
+def _is_aside(file: Path) -> bool:
+    """Whether systems or table formats write it beside the data of a folder: hidden files, and folders like _delta_log."""
+    return any(part.startswith(".") for part in file.parts) or any(part.startswith("_") for part in file.parent.parts)
 
 
 def _is_csv(file: Path) -> bool:
@@ -242,10 +253,10 @@ def _read_csv(path: Path, files: Sequence[Path], kinds: Mapping[str, Kind | None
         numbers = [column for column in columns if kinds.get(column) == "number"]
         times = {c: text_sql.time(text_sql.stripped(quoted(c))) for c in columns if kinds.get(c) == "time"}
         values = unread.numbers_and_infinities(numbers)
-        frame = connection.sql(unread.with_values("texts", columns, values)).df()
+        frame = connection.sql(unread.with_values("texts", columns, values, UNREAD)).df()
         for column, value in times.items():
             frame[column] = connection.sql(f"SELECT {value} AS t FROM texts").df()["t"]
-    return frame.drop(columns=unread.COLUMN)
+    return frame.drop(columns=UNREAD)
 
 
 def _kinds_of_texts(

@@ -76,6 +76,8 @@ def _kind(column: pd.Series) -> str:
     cell = some.iloc[0] if len(some) else None
     if isinstance(cell, (dict, list, np.ndarray)):
         return "nested"
+    if isinstance(cell, bytes):
+        return "bytes"
     if isinstance(cell, Decimal):
         return "decimal"
     if isinstance(cell, date):
@@ -93,6 +95,8 @@ def _changes(kinds: Mapping[str, set[str]]) -> dict[str, Change]:
         of = all_kinds - {""}
         if "nested" in of:
             changes[name] = _flat
+        elif "bytes" in of:
+            changes[name] = _decoded
         elif "decimal" in of:
             changes[name] = _numbers
         elif of == {"moment"}:
@@ -104,6 +108,14 @@ def _changes(kinds: Mapping[str, set[str]]) -> dict[str, Change]:
 
 def _flat(column: pd.Series) -> pd.Series:
     return column.map(str, na_action="ignore")
+
+
+def _decoded(column: pd.Series) -> pd.Series:
+    """Bytes that are no text are written as such."""
+    return column.map(
+        lambda cell: cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell),
+        na_action="ignore",
+    )
 
 
 def _numbers(column: pd.Series) -> pd.Series:

@@ -252,3 +252,25 @@ def test_a_csv_is_one_in_capitals_too(rows, tmp_path):
     for name in ("a.csv", "now/B.CSV"):
         rows.to_csv(tmp_path / name, index=False)
     assert compare_files(tmp_path / "a.csv", tmp_path / "now").drift.verdict == "no drift"
+
+
+def test_a_column_of_any_name_is_compared(rows, tmp_path):
+    """Mails are read or unread, and our own names are no reason to leave a column out."""
+    names = {"spend": "unread", "code": "perennial_file", "country": "cell"}
+    rows.rename(columns=names).to_csv(tmp_path / "a.csv", index=False)
+    rows.rename(columns=names).assign(unread=99.0).to_csv(tmp_path / "b.csv", index=False)
+    found = compare_files(tmp_path / "a.csv", tmp_path / "b.csv").drift
+    assert {"unread", "perennial_file", "cell"} <= {feature.feature for feature in found.features}
+    assert [feature.feature for feature in found.moved] == ["unread"]
+
+
+def test_what_lies_beside_the_data_of_a_folder_is_none_of_it(rows, tmp_path):
+    """Hidden files and the folders of table formats are not read; a file whose name begins with an underscore is."""
+    write(rows, tmp_path / "a.parquet")
+    for name in ("_1.parquet", "part=1/2.parquet"):
+        (tmp_path / "now" / name).parent.mkdir(parents=True, exist_ok=True)
+        write(rows, tmp_path / "now" / name)
+    for name in ("._1.parquet", "_delta_log/10.parquet"):
+        (tmp_path / "now" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "now" / name).write_bytes(b"no rows")
+    assert compare_files(tmp_path / "a.parquet", tmp_path / "now").drift.rows_now == 2 * len(rows)

@@ -54,6 +54,15 @@ def test_decimals_are_numbers(rows, tmp_path, size):
     assert found[1:].tolist() == rows["amount"][1:].tolist()
 
 
+def test_names_that_are_numbers_and_bytes_that_are_no_text_are_read(tmp_path, size):
+    """As a column's name pandas takes anything, and a checksum is compared as what it is."""
+    table = pd.DataFrame({0: [0.5, 1.5], 1: [1, 2], "sum": [b"\xff", b"ab"]})
+    table.to_parquet(tmp_path / "1.parquet")
+    found = parquet_tables.table_of([tmp_path / "1.parquet"])
+    assert list(found.columns) == ["0", "1", "sum"] and found["0"].tolist() == [0.5, 1.5]
+    assert found["sum"].tolist() == ["\\xff", "ab"]
+
+
 def test_other_names_of_files_are_told_what_a_csv_is_called(tmp_path):
     """A text of tabs is no Parquet, and the line says how a CSV would be known."""
     (tmp_path / "a.tsv").write_text("a\tb\n1\t2\n")

@@ -73,7 +73,7 @@ def _after(first: Change | None, change: Change) -> Change:
 
 
 def names_of(file: Path) -> list[str]:
-    """The columns of the file, with those of its folders' names: of a pandas index those that have a name, as in a CSV."""
+    """The columns of the file; of a pandas index those that have a name, as in a CSV."""
     import pyarrow.parquet as pq
 
     return [str(name) for name in pq.ParquetDataset(str(file)).schema.names if not UNNAMED.fullmatch(str(name))]
@@ -82,4 +82,8 @@ def names_of(file: Path) -> list[str]:
 def part_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """These columns of the file, those of a pandas index too."""
     part = pd.read_parquet(file, columns=list(columns))
-    return part if {*columns} <= {*part.columns} else part.reset_index()
+    names = {*columns}
+    if not names <= {str(name) for name in part.columns}:
+        part = part.reset_index()
+    # pandas gives numbers, and those of several levels, back as what they were.
+    return part.set_axis([str(name) for name in part.columns], axis=1)

@@ -155,7 +155,9 @@ def _number(name: str, values: np.ndarray, of: tuple[str, ...] = ()) -> ColumnLa
     values = np.sort(values[np.isfinite(values)])
     if not len(values):
         return ColumnLayout(name, "number", points=(0.0,), of=of)
-    scale = float(values.std()) or 1.0
+    with np.errstate(over="ignore"):
+        # Numbers near the largest of all have no square.
+        scale = float(values.std()) or 1.0
     different = np.unique(values)
     if len(different) <= FEW_VALUES:
         # Each value alone between two edges: what is a little less or more than it is counted in the gap.
