@@ -17,13 +17,13 @@ WEEKS = 52
 NO_LABELS = 1000
 
 
-def year(seed, delay, shift=None):
-    """Weekly losses around 0.5 with the weather of the week and each version's own luck. From week `shift` on all versions lose more, and a
-    new one no less: the source does not show what requests have."""
+def year(seed, delay, shift=None, over=1, noise=0.02):
+    """Weekly losses around 0.5 with the weather of the week and each version's own luck. From week `shift` on all versions lose more, by
+    steps over so many weeks, and a new one no less: the source does not show what requests have."""
     rng = np.random.default_rng(seed)
-    losses = 0.5 + rng.normal(0, 0.02, WEEKS) + rng.normal(0, 0.005, (WEEKS, WEEKS))
+    losses = 0.5 + rng.normal(0, noise, WEEKS) + rng.normal(0, 0.005, (WEEKS, WEEKS))
     if shift is not None:
-        losses[:, shift:] += 0.2
+        losses += 0.2 * np.clip((np.arange(WEEKS) - shift + 1) / over, 0, 1)
     losses[np.tril_indices(WEEKS, -1)] = np.nan
     return History(losses, np.ones(WEEKS), delay, np.zeros(WEEKS, bool))
 
@@ -63,6 +63,37 @@ def test_a_lasting_shift_where_it_serves_is_retrained_for_once(cost):
     """The new version is no better, and that is why no further one is trained for it."""
     found = [[week for week in retrains(year(seed, 1, shift=20), cost) if week >= 20] for seed in range(6)]
     assert max(len(weeks) for weeks in found) == 1
+
+
+@pytest.mark.parametrize("weeks", [8, 13, 26])
+def test_a_shift_that_comes_slowly_is_retrained_for_once(weeks):
+    """The loss goes on rising under a version that has taken nothing of it off: it is the change that this one was trained for."""
+    found = [
+        [week for week in retrains(year(seed, 1, 20, weeks, noise=0.01), cost) if week >= 20]
+        for seed in range(4)
+        for cost in (0.1, 0.3)
+    ]
+    assert {len(weeks) for weeks in found} == {1}
+
+
+def rising(seed, cured=0.0, jump=0.0):
+    """Version 0 has risen when version 1 is trained at window 10, and the loss goes on rising as it did; version 1 takes off so much, and
+    from window 22 on both lose `jump` more."""
+    rng = np.random.default_rng(seed)
+    losses = 0.5 + 0.01 * np.arange(30) + rng.normal(0, 0.005, 30) + rng.normal(0, 0.001, (2, 30))
+    losses[1] -= cured
+    losses[1, :10] = np.nan
+    losses[:, 22:] += jump
+    return losses
+
+
+def test_a_rise_that_goes_on_is_another_change_where_the_retrain_has_cured_some_or_it_breaks():
+    """A tenth of what had risen is enough, and so is a departure from the line that it went along."""
+    for seed in range(4):
+        assert held(rising(seed)).startswith(
+            "version 1 was trained on this very change, and the last retrain did not cure it: version 0 had come to lose 0.0"
+        )
+        assert held(rising(seed, cured=0.03)) == "" == held(rising(seed, jump=0.2))
 
 
 def test_without_the_guard_noise_alone_would_be_retrained_for():

@@ -123,3 +123,17 @@ def test_few_pairs_do_not_carry_the_curve() -> None:
         0, 0.001, (20, 40)
     )
     assert abs(updated(prior, pairs_of(flat, born), 0.5, now=40).b) < 0.01
+
+
+def test_a_version_that_was_trained_for_a_proven_rise_is_not_left_before_it_has_labels() -> None:
+    """The one before it stands for it, which lost by far more than when it was new: that is what the live one was trained for."""
+    first = [0.50, 0.51, 0.49, 0.50, 0.51, 0.50, 0.49, 0.50, 1.10, 1.11, 1.09, 1.10]
+    second = [np.nan] * 2 + [loss + 0.02 for loss in first[2:]]
+    newest = [np.nan] * 12
+    known = known_of([first, second, newest], [0, 2, 12], [0, 0, *[1] * 10], 2)
+    assert past_best(known, recent=4, least=3) is not None, "the gap of 0.02 alone would be taken"
+    assert past_best(known, recent=4, least=3, cures=0.7) is None
+    labelled = replace(known, losses=known.losses.copy())
+    labelled.losses[2, 8:] = np.array(first[8:]) + 0.05
+    found = past_best(labelled, recent=4, least=3, cures=0.7)
+    assert found is not None and found.version == 0, "by its own labels it has cured nothing"

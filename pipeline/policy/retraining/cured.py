@@ -4,7 +4,7 @@ luck, so each retrain would be followed by the next one.
 So after a retrain the next one needs a proof of one of two: that versions of this model age, or that the live version has lost more since the last retrain, by
 more than its noise. Without labels, or after a year, time alone is enough. That the last one is better than the version before proves
 neither: the luck of one draw looks the same, and where it was a cure, what it cured is over. And a change that it did not cure was there when it was
-new, so it is no rise: it is retrained for once. Proven is what is over so many standard errors that a look each week for a year hardly ever
+new, so it is no rise: it is retrained for once. Where it goes on rising it is the same change (same_change.py). Proven is what is over so many standard errors that a look each week for a year hardly ever
 says so by chance (Student's t, for a spread of few windows is itself hardly known).
 """
 
@@ -18,12 +18,13 @@ from scipy.special import stdtrit
 from pipeline.policy.guards import LONGEST_DAYS
 from pipeline.policy.retraining.base import Known
 from pipeline.policy.retraining.figures import figure
+from pipeline.policy.retraining.same_change import FIRST, noise, not_taken_off
 from pipeline.policy.retraining.staleness import Staleness, fitted, pairs_of
 
 # How sure, of what is looked at again each week.
 SURE = 0.999
-# The windows in which a version counts as new, and the fewest versions with an older one beside them that tell age from luck.
-FIRST, FEWEST = 3, 3
+# The fewest versions with an older one beside them that tell age from luck.
+FEWEST = 3
 
 
 def not_cured(
@@ -46,7 +47,8 @@ def not_cured(
         wait = f"{LONGEST_DAYS if prior.blocks else due_after_days:g} days"
         return f"no label has come since the last retrain, {wait} have not passed, and {_no_age(prior)}"
     if _risen(losses):
-        return ""
+        same = not_taken_off(known, since)
+        return f"{_trained_on(known)}: {same}, and {_no_age(prior)}" if same else ""
     return (
         f"{_uncured(known, since, losses)}nothing is shown to have moved since the last retrain: in the {len(losses)} labelled windows since, the loss of "
         f"{known.called(known.live)} has not risen above its noise{_gain(known, since)}, and {_no_age(prior)}"
@@ -63,9 +65,13 @@ def _uncured(known: Known, since: int, losses: np.ndarray) -> str:
     if since > known.born[newest] or len(new) < FIRST or not _above(losses, new, steps):
         return ""
     return (
-        f"{known.called(newest)} was trained on this very change, and the last retrain did not cure it: {known.called(known.live)} loses "
+        f"{_trained_on(known)}: {known.called(known.live)} loses "
         f"{figure(float(losses.mean()))} a row since, {known.called(newest - 1)} lost {figure(float(new.mean()))} when it was new; "
     )
+
+
+def _trained_on(known: Known) -> str:
+    return f"{known.called(len(known.born) - 1)} was trained on this very change, and the last retrain did not cure it"
 
 
 def _no_age(prior: Staleness) -> str:
@@ -100,8 +106,7 @@ def _risen(losses: np.ndarray) -> bool:
 
 def _above(after: np.ndarray, first: np.ndarray, steps: np.ndarray) -> bool:
     """Whether the mean loss `after` is above that of the `first` windows by more than the noise of the `steps` between neighbouring ones."""
-    noise = math.sqrt(float((steps**2).mean()) / 2)
-    error = noise * math.sqrt(1 / len(after) + 1 / len(first))
+    error = noise(steps) * math.sqrt(1 / len(after) + 1 / len(first))
     return _proven(float(after.mean() - first.mean()), error, len(steps))
 
 

@@ -76,7 +76,7 @@ class Value:
         saving, error = self._saving(curve, age, lost, ahead)
         at_most, _ = self._saving(curve, age, lost, self.horizon)
         due = score >= known.cost and at_most >= known.cost
-        best = past_best(known, self.recent, self.least, curve)
+        best = past_best(known, self.recent, self.least, curve, self.by_loss)
         if best is not None and best.proven(self.sure) and not (due and ahead * best.gain < saving):
             return self._back(known, best, score)
         why = self._why(known, curve, age, regret, lost, score)
