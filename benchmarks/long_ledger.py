@@ -7,11 +7,14 @@ of approvals and budgets that burn. Models are retrained in turn, so that no mod
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import sqlalchemy as sa
 
 from harness.project import CHURN, make_project
 from harness.project import ROOT as ROOT
@@ -91,6 +94,19 @@ def fill(ledger: Ledger, models: int, events: int, seed: int = 0) -> None:
                 rows = []
             if seq == events:
                 return
+
+
+def write_lists(ledger: Ledger, project: Path) -> None:
+    """The list of files of each data version, 90 days of it, in DVC's cache."""
+    for (landed,) in ledger.rows(sa.select(EVENTS.c.body).where(EVENTS.c.kind == DataLanded.KIND)):
+        data = json.loads(landed)
+        end = datetime.fromisoformat(data["as_of"])
+        days = [f"{end - timedelta(days=day):%Y-%m-%d}.parquet" for day in range(1, data["partitions"] + 1)]
+        files = [{"md5": f"{number:032x}", "relpath": day} for number, day in enumerate(sorted(days))]
+        version = data["data_version"]
+        file = project / ".dvc" / "cache" / "files" / "md5" / version[:2] / version[2:]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(files), encoding="utf-8")
 
 
 def write_routes(ledger: Ledger, home: Path) -> None:

@@ -13,8 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from pipeline.ledger.events import FIRST, LATER_LABELS, REVISED, REWRITTEN, DataLanded
-from pipeline.ledger.store import Ledger
+from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.settings.models import time_of
 from pipeline.settings.source import Source
 
@@ -53,15 +55,31 @@ def revisions(ledger: Ledger, model: str) -> dict[str, list[Revision]]:
     histories: dict[str, list[Revision]] = {}
     for entry in ledger.events(DataLanded, model=model):
         for name, landed in entry.event.landed.items():
-            history = histories.setdefault(name, [])
-            md5 = landed["md5"]
-            if md5 in {revision.md5 for revision in history}:
-                continue
-            number = next((revision.number for revision in history if revision.md5 == landed.get("view_of")), None)
-            number = number or max((revision.number for revision in history), default=0) + 1
-            why = landed.get("why") or (REVISED if history else FIRST)
-            history.append(Revision(number, md5, landed["rows"], entry.at, entry.run, entry.event.as_of, why))
+            _add(histories.setdefault(name, []), entry, landed)
     return histories
+
+
+def revisions_of(ledger: Ledger, file: str, model: str = "") -> dict[str, list[Revision]]:
+    """The same of one partition, by model, of one model or of all (''); without those that never landed it."""
+    histories: dict[str, list[Revision]] = {}
+    # The database leaves out what does not have the name, so that of years a few events are read.
+    named = EVENTS.c.body.contains(f'"{file}"', autoescape=True)
+    query = sa.select(EVENTS).where(EVENTS.c.kind == DataLanded.KIND, named).order_by(EVENTS.c.seq)
+    for row in ledger.rows(query.where(EVENTS.c.model == model) if model else query):
+        entry = Entry[DataLanded](row.seq, row.at, row.model, row.run, row.step, row.kind, row.body, row.hash)
+        if (landed := entry.event.landed.get(file)) is not None:
+            _add(histories.setdefault(entry.model, []), entry, landed)
+    return histories
+
+
+def _add(history: list[Revision], entry: Entry[DataLanded], landed: Mapping[str, Any]) -> None:
+    md5 = landed["md5"]
+    if md5 in {revision.md5 for revision in history}:
+        return
+    number = next((revision.number for revision in history if revision.md5 == landed.get("view_of")), None)
+    number = number or max((revision.number for revision in history), default=0) + 1
+    why = landed.get("why") or (REVISED if history else FIRST)
+    history.append(Revision(number, md5, landed["rows"], entry.at, entry.run, entry.event.as_of, why))
 
 
 def new_partitions(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.registry.lookups import model_version, refused, versions_of
+from pipeline.registry.lookups import failures, model_version, refused, versions_of
 from pipeline.registry.versions import RUN_TAG, Registry
 from pipeline.settings import yaml_file
 
@@ -42,9 +42,7 @@ class CardRecords:
 
 def read(registry: Registry, name: str, version: str) -> CardRecords:
     """Raises RegistryError when there is no such version, or MLflow is away."""
-    from mlflow.exceptions import MlflowException
-
-    client = registry.client()
+    client = registry.reading()
     registered = model_version(client, name, version)
     files: dict[str, Any] = {}
     try:
@@ -60,7 +58,7 @@ def read(registry: Registry, name: str, version: str) -> CardRecords:
                     text = path.read_text(encoding="utf-8")
                     files[file] = json.loads(text) if file.endswith(".json") else yaml_file.parse(text)
         aliases = client.get_registered_model(name).aliases
-    except (MlflowException, OSError, ValueError) as error:
+    except (*failures(), OSError, ValueError) as error:
         raise refused(registry.uri, error) from error
     own = tuple(sorted(alias for alias, number in aliases.items() if str(number) == version))
     return CardRecords(version, registered.run_id, dict(registered.tags), own, files)
@@ -68,13 +66,11 @@ def read(registry: Registry, name: str, version: str) -> CardRecords:
 
 def kept(registry: Registry, name: str, version: str) -> set[str]:
     """The version's artifacts that a card has to do with, by their path. Raises RegistryError."""
-    from mlflow.exceptions import MlflowException
-
-    client = registry.client()
+    client = registry.reading()
     run = model_version(client, name, version).run_id
     try:
         return {item.path for folder in (None, FOLDER) for item in client.list_artifacts(run, folder)}
-    except (MlflowException, OSError) as error:
+    except (*failures(), OSError) as error:
         raise refused(registry.uri, error) from error
 
 
@@ -102,18 +98,16 @@ def keep(registry: Registry, name: str, version: str, texts: Mapping[str, str]) 
 
     Raises RegistryError.
     """
-    from mlflow.exceptions import MlflowException
-
     client = registry.client()
     run = model_version(client, name, version).run_id
     try:
         for path, text in texts.items():
             client.log_text(run, text, path)
-    except (MlflowException, OSError) as error:
+    except (*failures(), OSError) as error:
         raise refused(registry.uri, error) from error
     return sum(len(text.encode()) for text in texts.values())
 
 
 def newest(registry: Registry, name: str) -> str:
     """The newest version of a model; '' when it has none."""
-    return (versions_of(registry.client(), name) or [""])[-1]
+    return (versions_of(registry.reading(), name) or [""])[-1]

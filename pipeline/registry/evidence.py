@@ -31,10 +31,11 @@ class Registered:
 
 def registered(registry: Registry, name: str, version: str) -> Registered:
     """Fetches a version's package and gate report anew. Raises RegistryError when there is no such version, or a file is missing."""
-    found = model_version(registry.client(), name, version)
+    client = registry.reading()
+    found = model_version(client, name, version)
     with tempfile.TemporaryDirectory() as aside:
-        package = download(name, found, packages.PACKAGE, Path(aside) / "package")
-        gates = download(name, found, GATES, Path(aside) / "gates")
+        package = download(client, name, found, packages.PACKAGE, Path(aside) / "package")
+        gates = download(client, name, found, GATES, Path(aside) / "gates")
         return Registered(
             files=digests(package),
             data_version=found.tags.get(DATA_TAG, ""),
@@ -52,7 +53,7 @@ def damaged_copy(registry: Registry, name: str, version: str) -> tuple[Path, Map
     local = registry.home / "versions" / name / version / packages.PACKAGE
     if not local.is_dir():
         return None
-    signature = packages.kept_signature(local) or model_version(registry.client(), name, version).tags.get(
+    signature = packages.kept_signature(local) or model_version(registry.reading(), name, version).tags.get(
         SIGNATURE_TAG, ""
     )
     return (local, digests(local)) if packages.refusal(local, registry.key, signature, "") else None

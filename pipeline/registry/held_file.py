@@ -1,7 +1,7 @@
 """MLflow's own store in a file, read as the SQLite database that it is: MLflow takes more than a second to import, and asks for each model by
 itself.
 
-Only what `held` asks is read, and nothing is written. MLflow 3 has these tables and columns; a store of another form says so.
+Nothing is written. MLflow 3 has these tables and columns; a store of another form says so.
 """
 
 from __future__ import annotations
@@ -22,38 +22,40 @@ LIMIT_S = 2.0
 
 @dataclass(frozen=True)
 class Database:
-    """A store in the SQLite file `file`, which is there."""
+    """A store in the SQLite file `file`, which is there; a writer is waited for so long, in seconds."""
 
     file: Path
+    wait_s: float = LIMIT_S
 
     def aliases(self, name: str) -> Mapping[str, str] | None:
-        if not self._rows("SELECT 1 FROM registered_models WHERE name = ?", name):
+        if not self.rows("SELECT 1 FROM registered_models WHERE name = ?", name):
             return None
-        rows = self._rows("SELECT alias, version FROM registered_model_aliases WHERE name = ?", name)
+        rows = self.rows("SELECT alias, version FROM registered_model_aliases WHERE name = ?", name)
         return {alias: str(version) for alias, version in rows}
 
     def version(self, name: str, version: str) -> tuple[Mapping[str, str], str] | None:
         of = "FROM model_versions WHERE name = ? AND version = ? AND current_stage != ?"
-        found = self._rows(f"SELECT run_id {of}", name, version, GONE)
+        found = self.rows(f"SELECT run_id {of}", name, version, GONE)
         if not found:
             return None
-        tags = self._rows("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", name, version)
+        tags = self.rows("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", name, version)
         return dict(tags), found[0][0] or ""
 
     def run_state(self, run: str) -> str | None:
-        found = self._rows("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", run)
+        found = self.rows("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", run)
         return found[0][0] if found else None
 
     def experiment(self, name: str) -> tuple[str, str] | None:
-        found = self._rows("SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?", name)
+        found = self.rows("SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?", name)
         return (str(found[0][0]), found[0][1]) if found else None
 
     @cached_property
     def _connection(self) -> sqlite3.Connection:
-        """One for all questions: to open one, SQLite reads all that the store is made of."""
-        return sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=ro", uri=True, timeout=LIMIT_S)
+        """One for all questions: to open one, SQLite reads all that the store is made of. It may write, as SQLite does where a writer was
+        killed: it takes back what that one left half done."""
+        return sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=rw", uri=True, timeout=self.wait_s)
 
-    def _rows(self, query: str, *values: str) -> list[Any]:
+    def rows(self, query: str, *values: str | int) -> list[Any]:
         """Raises RegistryAwayError where the file is no such store, or another process holds it."""
         try:
             return self._connection.execute(query, values).fetchall()

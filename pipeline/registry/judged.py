@@ -38,17 +38,18 @@ def judged_champion(registry: Registry, name: str, version: str, digest: str) ->
     """The version, whose package has this digest, as it was judged; None where that was not kept, is not as it was kept, or cannot be read:
     then its package is compared."""
     try:
-        found = model_version(registry.client(), name, version)
+        client = registry.reading()
+        found = model_version(client, name, version)
         if not found.tags.get(TAG) or found.tags.get(PACKAGE_TAG) != digest:
             return None
         with tempfile.TemporaryDirectory() as aside:
-            (file,) = download(name, found, FOLDER, Path(aside) / "model").iterdir()
+            (file,) = download(client, name, found, FOLDER, Path(aside) / "model").iterdir()
             if signing.digest(file) != found.tags[TAG]:
                 log.warning(
                     "version %s of %s: its judged model in MLflow has another digest than its tag", version, name
                 )
                 return None
-            text = download(name, found, "params.yaml", Path(aside) / "params").read_text(encoding="utf-8")
+            text = download(client, name, found, "params.yaml", Path(aside) / "params").read_text(encoding="utf-8")
             block = {**yaml_file.parse(text)["models"][name], "as_of": found.tags[AS_OF_TAG]}
             return JudgedChampion(skops_file.load(file), Model.model_validate(block))
     except (PerennialError, OSError, ValueError, KeyError, TypeError) as error:

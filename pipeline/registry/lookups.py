@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RegistryError
+from pipeline.registry.file_client import NotThereError
+from pipeline.registry.held import NOT_THERE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+    from pipeline.registry.file_client import FileClient
 
 AS_OF_TAG = "perennial.as_of"
 
@@ -34,13 +39,21 @@ def refused(uri: str, error: Exception) -> RegistryError:
     return RegistryError(f"mlflow {uri}", (str(error) or type(error).__name__).splitlines()[0], "look at MLflow's log")
 
 
-def model_version(client: MlflowClient, name: str, version: str) -> Any:
-    """MLflow's ModelVersion. Raises RegistryError when there is none."""
-    from mlflow.exceptions import MlflowException
+def failures() -> tuple[type[Exception], ...]:
+    """What a client raises. MLflow, which takes a second to import, has raised nothing as long as it is not imported."""
+    return NotThereError, getattr(sys.modules.get("mlflow.exceptions"), "MlflowException", NotThereError)
 
+
+def is_missing(error: Exception) -> bool:
+    """Whether a client says that there is no such thing."""
+    return getattr(error, "error_code", "") == NOT_THERE
+
+
+def model_version(client: MlflowClient | FileClient, name: str, version: str) -> Any:
+    """MLflow's ModelVersion. Raises RegistryError when there is none."""
     try:
         return client.get_model_version(name, version)
-    except MlflowException as error:
+    except failures() as error:
         versions = versions_of(client, name)
         if not versions:
             train = f"train it first: `perennial retrain {name}`"
@@ -50,20 +63,18 @@ def model_version(client: MlflowClient, name: str, version: str) -> Any:
         ) from error
 
 
-def versions_of(client: MlflowClient, name: str) -> list[str]:
+def versions_of(client: MlflowClient | FileClient, name: str) -> list[str]:
     """The numbers of the model's versions, the newest last; none of a model that is not there."""
     # In MLflow's filter a quote would end the name; no model's name has one.
     found = [] if "'" in name else client.search_model_versions(f"name = '{name}'")
     return sorted((str(v.version) for v in found), key=int)
 
 
-def version_of_alias(client: MlflowClient, name: str, alias: str) -> str | None:
-    from mlflow.exceptions import MlflowException
-
+def version_of_alias(client: MlflowClient | FileClient, name: str, alias: str) -> str | None:
     try:
         registered = client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+    except failures() as error:
+        if is_missing(error):
             return None
         raise RegistryError(f"mlflow model {name}", str(error).splitlines()[0], "look at MLflow's log") from error
     version = registered.aliases.get(alias)

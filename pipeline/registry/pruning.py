@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RegistryError
 from pipeline.registry import artifacts, judged
-from pipeline.registry.lookups import refused
+from pipeline.registry.file_client import FileClient, Folder
+from pipeline.registry.lookups import failures, is_missing, refused
 from pipeline.registry.packages import PACKAGE
 from pipeline.registry.records import PRUNED_TAG
 from pipeline.registry.versions import REFERENCE, REPORTS, RUN_TAG, Registry
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
@@ -27,12 +29,10 @@ SMALL = ("gates.json", "run.yaml", "params.yaml", "dvc.lock", "metrics.json", "v
 
 def named_versions(registry: Registry, name: str) -> dict[str, str]:
     """The versions that an alias names, with it; not those of a backfill, which all have one. Raises RegistryError."""
-    from mlflow.exceptions import MlflowException
-
     try:
-        aliases = registry.client().get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        aliases = registry.reading().get_registered_model(name).aliases
+    except failures() as error:
+        if is_missing(error):
             return {}
         raise RegistryError(f"mlflow model {name}", str(error).splitlines()[0], "look at MLflow's log") from error
     return {str(version): alias for alias, version in aliases.items() if not alias.startswith("asof-")}
@@ -64,14 +64,19 @@ def refused_runs(
     Raises RegistryError.
     """
     with _reported(registry):
-        client = registry.client()
+        client = registry.reading()
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             return []
         with_version = {version.run_id for version in _all(client.search_model_versions, f"name = '{name}'")} | {*made}
-        filtered = f"attributes.start_time < {int(before.timestamp() * 1000)}"
-        runs = _all(client.search_runs, [experiment.experiment_id], filtered)
+        runs = _runs_before(client, experiment.experiment_id, int(before.timestamp() * 1000))
         return [run for run in runs if run.info.run_id not in with_version and _may_go(run, before, going_on)]
+
+
+def _runs_before(client: MlflowClient | FileClient, experiment: str, before_ms: int) -> Iterator[Any]:
+    if isinstance(client, FileClient):
+        return iter(client.runs_before(experiment, before_ms))
+    return _all(client.search_runs, [experiment], f"attributes.start_time < {before_ms}")
 
 
 def _may_go(run: Run, before: datetime, going_on: Collection[str]) -> bool:
@@ -100,21 +105,21 @@ def remove_refused(registry: Registry, run: Run, at: datetime) -> list[tuple[str
     return removed
 
 
-def _of_refused(registry: Registry, run: Run) -> Iterator[tuple[ArtifactRepository, str, int]]:
+def _of_refused(registry: Registry, run: Run) -> Iterator[tuple[ArtifactRepository | Folder, str, int]]:
     for repository, item in artifacts.of_uri(run.info.artifact_uri):
         if item.path not in SMALL:
             yield repository, item.path, artifacts.size(repository, item)
     # A register step that was killed has logged its model.
-    outputs = registry.client().get_run(run.info.run_id).outputs
+    outputs = registry.reading().get_run(run.info.run_id).outputs
     for made in outputs.model_outputs if outputs else ():
-        for repository, item in artifacts.of_uri(registry.client().get_logged_model(made.model_id).artifact_location):
+        for repository, item in artifacts.of_uri(registry.reading().get_logged_model(made.model_id).artifact_location):
             yield repository, item.path, artifacts.size(repository, item)
 
 
-def pages(registry: Registry, name: str) -> Iterator[tuple[ArtifactRepository, Mapping[str, Any]]]:
+def pages(registry: Registry, name: str) -> Iterator[tuple[ArtifactRepository | Folder, Mapping[str, Any]]]:
     """The pages of looks that a server keeps with each version: where they lie, and the items by the pages' names. Raises RegistryError."""
     with _reported(registry):
-        client = registry.client()
+        client = registry.reading()
         for version in _all(client.search_model_versions, f"name = '{name}'"):
             repository = artifacts.repository(client.get_run(version.run_id).info.artifact_uri)
             listed = {item.path.removeprefix(f"{REPORTS}/"): item for item in repository.list_artifacts(REPORTS)}
@@ -136,15 +141,13 @@ def _all(search: Callable[..., Any], *asked: Any) -> Iterator[Any]:
 @contextmanager
 def _reported(registry: Registry) -> Iterator[None]:
     """Raises RegistryError for what MLflow, or the store of its artifacts, does not do."""
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except MlflowException as error:
+    except failures() as error:
         raise refused(registry.uri, error) from error
 
 
-def _found(registry: Registry, name: str, version: str) -> Iterator[tuple[ArtifactRepository, str, int]]:
+def _found(registry: Registry, name: str, version: str) -> Iterator[tuple[ArtifactRepository | Folder, str, int]]:
     for repository, item in artifacts.of_run(registry, name, version):
         if item.path in LARGE:
             yield repository, item.path, artifacts.size(repository, item)

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RegistryError
+from pipeline.registry.lookups import failures
 from pipeline.training import signing
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+    from pipeline.registry.file_client import FileClient
 
 
 @dataclass(frozen=True)
@@ -50,18 +54,17 @@ def pruned(name: str, registered: ModelVersion) -> RegistryError:
     )
 
 
-def download(name: str, registered: ModelVersion, artifact: str, folder: Path) -> Path:
+def download(
+    client: MlflowClient | FileClient, name: str, registered: ModelVersion, artifact: str, folder: Path
+) -> Path:
     """Fetches an artifact of a version into `folder`. Raises RegistryError when MLflow does not have it."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     run = registered.run_id
     if PRUNED_TAG in registered.tags:
         raise pruned(name, registered)
     folder.mkdir()
     try:
-        return Path(mlflow.artifacts.download_artifacts(run_id=run, artifact_path=artifact, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
+        return Path(client.download_artifacts(run, artifact, str(folder)))
+    except (*failures(), OSError) as error:
         raise RegistryError(
             f"model {name} version {registered.version}",
             f"its {artifact} cannot be fetched ({str(error).splitlines()[0]})",

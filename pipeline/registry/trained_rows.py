@@ -17,7 +17,7 @@ def trained_to(registry: Registry, name: str, version: str) -> str | None:
     """The start of the version's held-out days (ISO 8601, exclusive end of the rows that it was fitted on), by its as-of and the
     settings of its run in MLflow; None where MLflow does not say both."""
     try:
-        client = registry.client()
+        client = registry.reading()
         registered = model_version(client, name, version)
         days = float(client.get_run(registered.run_id).data.params.get(HOLDOUT_PARAM, "nan"))
     except RegistryError:

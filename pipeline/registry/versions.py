@@ -22,12 +22,13 @@ from filelock import BaseFileLock, FileLock
 from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger import chain
 from pipeline.ledger.chain import Anchor, Head
-from pipeline.registry import held, moved_store, packages
+from pipeline.registry import file_client, held, moved_store, packages
 from pipeline.registry.held import Client, Held, Reader, Rest
 from pipeline.registry.held_file import Database
 from pipeline.registry.lookups import (
     AS_OF_TAG,
     another_package,
+    failures,
     model_version,
     refused,
     refused_package,
@@ -151,12 +152,16 @@ class Registry:
             tables_exist.write_text(str(self.home), encoding="utf-8")
         return client
 
+    def reading(self) -> Any:
+        """What reads MLflow as its client does: the store's own file, where it is on this machine. Raises RegistryAwayError."""
+        return file_client.of(self.home, self.uri) or self.client()
+
     def check_experiment(self, name: str) -> None:
         """Raises RegistryError when the model's experiment was deleted. While MLflow is away it is not checked."""
         if self.is_new:
             return
         try:
-            experiment = self.client().get_experiment_by_name(name)
+            experiment = self.reading().get_experiment_by_name(name)
         except RegistryAwayError:
             return
         if experiment is not None and experiment.lifecycle_stage == "deleted":
@@ -192,16 +197,14 @@ class Registry:
         """For each version of the models `names` the ledger's head in its tags."""
         if self.is_new:
             return []
-        client = self.client()
-        from mlflow.exceptions import MlflowException
-
+        client = self.reading()
         try:
             return [
                 Anchor(f"version {version.version} of {name} in MLflow", Head.parse(version.tags.get(LEDGER_TAG)))
                 for name in names
                 for version in client.search_model_versions(f"name = '{name}'")
             ]
-        except MlflowException as error:
+        except failures() as error:
             raise refused(self.uri, error) from error
 
     def promote(self, name: str, version: str) -> None:
@@ -220,22 +223,19 @@ class Registry:
 
     def champion(self, name: str, client: MlflowClient | None = None) -> str | None:
         """The champion's version, or None."""
-        return version_of_alias(client or self.client(), name, CHAMPION)
+        return version_of_alias(client or self.reading(), name, CHAMPION)
 
     def version_facts(self, name: str, version: str, digest: str = "") -> VersionFacts:
         """A version's tags and metrics. `digest` as in `reference_file`. Raises RegistryError when there is no such version."""
         registered = self._registered(name, version, digest)
-        run = self.client().get_run(registered.run_id)
+        run = self.reading().get_run(registered.run_id)
         return VersionFacts(str(registered.version), registered.run_id, dict(registered.tags), dict(run.data.metrics))
 
     def records(self, name: str, version: str) -> Records:
         """The records of a version. Raises RegistryError when there is no such version, or a record is missing."""
-        import mlflow
-        from mlflow.exceptions import MlflowException
-
         from pipeline.workspaces.workspace import RUN_FILE
 
-        client = self.client()
+        client = self.reading()
         registered = model_version(client, name, version)
         if PRUNED_TAG in registered.tags:
             raise pruned(name, registered)
@@ -243,8 +243,7 @@ class Registry:
         with tempfile.TemporaryDirectory() as aside:
 
             def text(file: str) -> str:
-                path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=file, dst_path=aside)
-                return Path(path).read_text(encoding="utf-8")
+                return Path(client.download_artifacts(run, file, aside)).read_text(encoding="utf-8")
 
             try:
                 return Records(
@@ -255,7 +254,7 @@ class Registry:
                     json.loads(text("environment.json")),
                     json.loads(text("metrics.json")),
                 )
-            except (MlflowException, OSError, KeyError) as error:
+            except (*failures(), OSError, KeyError) as error:
                 raise RegistryError(
                     f"model {name} version {version}",
                     f"lacks a record of its run ({str(error).splitlines()[0]})",
@@ -270,13 +269,13 @@ class Registry:
         """
         if digest and (kept := packages.kept(self._folder(name, version), self.key, digest)):
             return kept
-        registered = model_version(self.client(), name, version)
+        registered = model_version(self.reading(), name, version)
         signature, model_digest = registered.tags.get(SIGNATURE_TAG, ""), registered.tags.get(DIGEST_TAG, "")
         local = self._folder(name, version) / packages.PACKAGE
         with self._fetching(name, version) as aside:
             refused = packages.refusal(local, self.key, signature, model_digest)
             if refused:
-                fetched = download(name, registered, packages.PACKAGE, aside / "fetched")
+                fetched = download(self.reading(), name, registered, packages.PACKAGE, aside / "fetched")
                 refused = packages.refusal(fetched, self.key, signature, model_digest)
                 if refused:
                     raise refused_package(name, registered, refused)
@@ -301,7 +300,7 @@ class Registry:
         """
         if digest and (kept := packages.kept(self._folder(name, version), self.key, digest)):
             return kept
-        registered = model_version(self.client(), name, version)
+        registered = model_version(self.reading(), name, version)
         _refuse_backfilled(name, registered)
         if not registered.tags.get(SIGNATURE_TAG):
             raise refused_package(name, registered, "signed")
@@ -311,7 +310,7 @@ class Registry:
         """The signature of the manifest of a version's package, hexadecimal; '' without one. `digest` as in `package_folder`."""
         if digest and (kept := packages.kept(self._folder(name, version), self.key, digest)):
             return packages.kept_signature(kept)
-        return model_version(self.client(), name, version).tags.get(SIGNATURE_TAG, "")
+        return model_version(self.reading(), name, version).tags.get(SIGNATURE_TAG, "")
 
     def reference_file(self, name: str, version: str, digest: str = "") -> Path:
         """The sample of a version's training data, with the version's predictions, as it was registered.
@@ -324,7 +323,7 @@ class Registry:
         local = self._folder(name, version) / REFERENCE
         with self._fetching(name, version) as aside:
             if not has_digest(local, expected):
-                fetched = download(name, registered, REFERENCE, aside / "fetched")
+                fetched = download(self.reading(), name, registered, REFERENCE, aside / "fetched")
                 if not has_digest(fetched, expected):
                     raise refused_package(name, registered, "its digest differs", REFERENCE)
                 fetched.replace(local)
@@ -335,11 +334,11 @@ class Registry:
         local = self._folder(name, version) / REPORTS / report
         if local.exists():
             return local
-        registered = model_version(self.client(), name, version)
+        registered = model_version(self.reading(), name, version)
         local.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._fetching(name, version) as aside:
-                download(name, registered, f"{REPORTS}/{report}", aside / "fetched").replace(local)
+                download(self.reading(), name, registered, f"{REPORTS}/{report}", aside / "fetched").replace(local)
         except RegistryError as error:
             raise RegistryError(
                 f"report {report}", "is not among the version's artifacts", f"run `perennial drift {name}`"
@@ -369,7 +368,7 @@ class Registry:
 
     def _registered(self, name: str, version: str, digest: str) -> Any:
         """MLflow's ModelVersion, whose package has this `digest`. Raises RegistryError when it has another, or there is none."""
-        registered = model_version(self.client(), name, version)
+        registered = model_version(self.reading(), name, version)
         if self._is_another(name, version, registered.tags, digest):
             raise another_package(name, version)
         return registered

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.ledger.columns import text
-from pipeline.ledger.data_revisions import Revision, revisions
+from pipeline.ledger.data_revisions import Revision, revisions_of
 from pipeline.ledger.events import DataLanded, VersionRegistered
 from pipeline.ledger.store import EVENTS, Entry
 from pipeline.ledger.timeline import LivePeriod, live_periods
@@ -88,8 +88,7 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
     day = data if DAY.fullmatch(data) else None
     used, lost = _with_day(context, landed, day) if day else (_with_prefix(landed, data), [])
     # Only of a day the contents are told.
-    models = sorted({name for name, _ in landed}) if day else []
-    histories = {name: revisions(context.ledger, name) for name in models}
+    histories = revisions_of(context.ledger, f"{day}.parquet", model) if day else {}
     if not used and not lost:
         latest = "\n".join(dict.fromkeys(version for _, version in landed)).split()[-3:]
         raise DataError(
@@ -98,11 +97,10 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
             f"give at least {SHORTEST_PREFIX} characters; the latest data versions are: {', '.join(latest) or 'none'}",
         )
     versions = [
-        _version(context, entry, histories.get(entry.model, {}), day, used[entry.event.data_version])
+        _version(context, entry, histories.get(entry.model, []), day, used[entry.event.data_version])
         for entry in _registered(context, model, used)
     ]
-    of_day = {name: history[f"{day}.parquet"] for name, history in histories.items() if f"{day}.parquet" in history}
-    return Trace(data, list(used), lost, versions, of_day if day else None)
+    return Trace(data, list(used), lost, versions, dict(sorted(histories.items())) if day else None)
 
 
 def _landed(context: Context, model: str) -> list[tuple[str, str]]:
@@ -126,8 +124,8 @@ def _with_prefix(landed: list[tuple[str, str]], prefix: str) -> dict[str, str]:
 
 def _with_day(context: Context, landed: list[tuple[str, str]], day: str) -> tuple[dict[str, str], list[str]]:
     """(data versions that hold a partition of `day`, each with its md5; those whose list of partitions is lost)."""
-    listings = dvc_remote.listings(context.project, dict.fromkeys(version for _, version in landed))
     name = f"{day}.parquet"
+    listings = dvc_remote.listings(context.project, dict.fromkeys(version for _, version in landed), only=name)
     with_day = {version: files[name] for version, files in listings.items() if files and name in files}
     return with_day, [version for version, files in listings.items() if files is None]
 
@@ -150,10 +148,9 @@ def _registered(context: Context, model: str, used: Collection[str]) -> list[Ent
 
 
 def _version(
-    context: Context, entry: Entry[VersionRegistered], history: dict[str, list[Revision]], day: str | None, md5: str
+    context: Context, entry: Entry[VersionRegistered], of_day: list[Revision], day: str | None, md5: str
 ) -> TracedVersion:
     registered = entry.event
-    of_day = history.get(f"{day}.parquet", []) if day else []
     return TracedVersion(
         model=entry.model,
         version=registered.version,

@@ -8,10 +8,11 @@ ASCII, and takes the rest of a path after a # for a comment when it is not quote
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
-from configobj import ConfigObj
+from configobj import ConfigObj, ConfigObjError
 
 SITE_CACHE = ".perennial/dvc-site"
 
@@ -34,6 +35,19 @@ def configure(folder: Path, project: Path, home: Path, cache: Path | None = None
     # The remote's options may hold keys, so only the owner may read the file.
     with open(os.open(folder / ".dvc" / "config.local", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         local.write(file)
+
+
+def cache_folder(folder: Path) -> Path:
+    """Where the project's own files of configuration say that DVC's cache is; DVC itself also reads those of the user and of the machine."""
+    named = ""
+    for file in ("config", "config.local"):
+        path = folder / ".dvc" / file
+        # One that cannot be read is DVC's to tell.
+        with contextlib.suppress(ConfigObjError, OSError, UnicodeError, AttributeError):
+            configured = ConfigObj(str(path), encoding="utf-8", interpolation=False) if path.is_file() else {}
+            named = configured.get("cache", {}).get("dir", named)
+    # DVC takes a path that is not absolute from the folder of the configuration.
+    return folder / ".dvc" / (named if isinstance(named, str) and named else "cache")
 
 
 def _follow_project(project: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.ledger.approval_events import DeployRefused
 from pipeline.ledger.events import DriftChecked, GatesChecked, VersionRegistered
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
 from pipeline.registry import card_records
+from pipeline.registry.file_client import FileClient
 from pipeline.runs.model_card.card import card, html, markdown
 from pipeline.runs.model_card.keep import intervals, keep
 from pipeline.serving.explain import Explainer
@@ -38,6 +39,35 @@ def artifact(context, path):
     folder.mkdir(exist_ok=True)
     with open(context.registry.client().download_artifacts(run, path, str(folder)), encoding="utf-8") as file:
         return file.read()
+
+
+@trained
+def test_the_store_in_a_file_says_what_mlflows_client_says(version_one):
+    """Version, aliases, run, figures, artifacts and logged model are the same with MLflow and without it."""
+    registry = Context.here().registry
+    told = []
+    for client in (registry.client(), registry.reading()):
+        version = client.get_model_version("churn", "1")
+        run = client.get_run(version.run_id)
+        (made,) = run.outputs.model_outputs
+        items = [
+            (item.path, item.is_dir)
+            for folder in (None, "package")
+            for item in client.list_artifacts(version.run_id, folder)
+        ]
+        (found,) = client.search_model_versions("name = 'churn'")
+        told.append(
+            [str(version.version), version.source, dict(version.tags), str(found.version), dict(found.tags)]
+            + [run.info.artifact_uri, run.info.start_time, run.info.end_time, run.info.lifecycle_stage]
+            + [dict(run.data.tags), dict(run.data.params), dict(run.data.metrics), items]
+            + [
+                client.get_experiment_by_name("churn").experiment_id,
+                client.get_logged_model(made.model_id).artifact_location,
+            ]
+            + [{alias: str(n) for alias, n in client.get_registered_model("churn").aliases.items()}]
+        )
+    assert isinstance(registry.reading(), FileClient)
+    assert told[0] == told[1]
 
 
 @trained

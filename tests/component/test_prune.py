@@ -69,6 +69,8 @@ def test_what_a_kept_version_needs_stays_and_all_else_goes(project, version_one)
     assert not any((stored / md5[:2] / md5[2:]).exists() for md5 in own)
     noted = Context.here().ledger.events(Pruned)[-1].event
     assert noted.remote_bytes == done.data_bytes > 0 and noted.removed["files of data"] == done.data_files
+    logged_models = project / ".perennial" / "mlflow" / "artifacts" / "churn" / "models"
+    assert sum(any(each.rglob("*.skops")) for each in logged_models.iterdir()) == 1, "MLflow's own form goes too"
     assert list(noted.versions) == ["1"] and noted.removed["artifacts in MLflow"] >= 2
     assert "versions 1 cannot be deployed or rebuilt any more" in noted.sentence()
     with pytest.raises(
