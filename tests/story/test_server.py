@@ -224,20 +224,8 @@ def test_8_a_worker_whose_disk_is_full_says_so_in_one_line(server: Server, first
     live = server.live()
     one, two = server.workers
     pid = json.loads(server.run(["docker", "inspect", one]).stdout)[0]["State"]["Pid"]
-    full = [
-        "nsenter",
-        "-t",
-        str(pid),
-        "-m",
-        "mount",
-        "-t",
-        "tmpfs",
-        "-o",
-        "size=1m,mode=777",
-        "full",
-        "/var/lib/perennial/workspaces",
-    ]
-    server.run(full)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "full", "/var/lib/perennial/workspaces"]
+    server.run(["nsenter", "-t", str(pid), "-m", *mount])
     with (
         steady_load(server.address, BODY, pace=50) as tally,
         only(server, one, "default", "other"),
