@@ -39,6 +39,8 @@ undeploy:  ## for a server: end slots and services; the volumes stay
 
 # Tests run side by side, one a processor: a fit with a thread for each processor waits for threads of the others, ten times its own time.
 test test-unit test-component test-engine test-story: export OMP_NUM_THREADS ?= 1
+# LightGBM takes as many all the same, each of which would else keep a processor busy while it waits: twenty times the processor time.
+test test-unit test-component test-engine test-story: export OMP_WAIT_POLICY ?= PASSIVE
 
 # Stories and slots wait as much as they work: one worker more than there are processors. Stories take longest and come first.
 WAITING := -n $(shell n=$$(nproc); echo $$(( n < 4 ? n + 1 : 4 ))) --dist loadscope --no-loadscope-reorder

@@ -233,6 +233,7 @@ def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
         "source": CHURN["source"] | {"query": source},
     }
     change_params(stack.project, "models.steady", steady)
+    stack.airflow.read_again("retrain__churn")
     stack.airflow.wait_for_dag("retrain__steady")
     asked = [f"{midnight - timedelta(days=days):%Y-%m-%d}" for days in ((4, 3) if EXHAUSTIVE else (3, 3))]
     states = backfill(stack, "retrain__steady", *asked)

@@ -71,6 +71,9 @@ with DAG("{HOLDER}", schedule=None):
 '''
 WINDOW_DAYS = 42
 WEBHOOK_TOKEN = "of-the-story"
+# Airflow reads its Dags anew each half a minute, which takes a tenth of a processor as long as the story goes on. Who changes them says so
+# (`AirflowApi.read_again`).
+DAGS_ARE_READ_S = 300
 
 
 @dataclass
@@ -146,6 +149,7 @@ def _stack(tmp_path_factory):
     home = project / "home"
     env = {f"PERENNIAL_{name}_PORT": str(free_port()) for name in PORTS}
     env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home), "PERENNIAL_WEBHOOK_TOKEN": WEBHOOK_TOKEN}
+    env["AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL"] = str(DAGS_ARE_READ_S)
     # Only while it starts and stops: other tests of the session have homes of their own.
     with environment({**env, "MLFLOW_TRACKING_URI": None}):
         at = control.up(project, home, print)

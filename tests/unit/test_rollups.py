@@ -41,9 +41,11 @@ def ledger(tmp_path) -> Ledger:
 
 
 def told(ledger: Ledger, terms: Terms = TERMS):
-    bills = [statement(ledger, terms, until=UNTIL, **of) for of in ({}, {"model": "m"}, {"month": "2026-02"})]
-    earned = roi(ledger, terms, BASELINE, until=UNTIL)
-    return [sorted(each.lines) for each in bills], earned.as_dict(), account(ledger, terms, "m", UNTIL).as_dict()
+    """What commands and pages tell, read as they read it: over one connection."""
+    with ledger.reading():
+        bills = [statement(ledger, terms, until=UNTIL, **of) for of in ({}, {"model": "m"}, {"month": "2026-02"})]
+        earned = roi(ledger, terms, BASELINE, until=UNTIL)
+        return [sorted(each.lines) for each in bills], earned.as_dict(), account(ledger, terms, "m", UNTIL).as_dict()
 
 
 def keep(ledger: Ledger, monkeypatch) -> None:
