@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
-from pipeline.init import counts
+from pipeline.init import bad_rows, counts
 from pipeline.init.facts import Facts
 from pipeline.init.looks import SLIPS
 from pipeline.init.request import Assumption, Draft, LeftOut, Request
@@ -27,7 +27,6 @@ from pipeline.training.tasks import METRICS, TASKS
 GUESSED_AUC, AUC_MARGIN = 0.5, 0.02
 # A share of the naive guess's error.
 ERROR_MARGIN = 0.02
-BAD_SHARE = 0.01
 # What a model gets of a time beside its days, and of a text beside its length.
 PARTS = ("hour", "weekday", "month")
 WORD_GROUPS, MORE_GROUPS = 64, 512
@@ -48,6 +47,7 @@ def make(
 ) -> Draft:
     """The draft; `target`, `weight` and `is_held_out` have the shape (labelled rows,)."""
     said = [*roles.assumptions, *windows.said]
+    bad_rows.say_without_time(roles.time, said)
     leaking = {leak.column for leak in leaks}
     training: dict[str, Any] = {"task": roles.task, "target": roles.target.name}
     if roles.positive is not None:
@@ -126,7 +126,7 @@ def _calendar(
 def _contract(
     rows: int, training: dict[str, Any], roles: Roles, columns: Mapping[str, Facts], said: list[Assumption]
 ) -> dict[str, Any]:
-    contract = {"min_rows": max(1, rows // 10), "max_bad_share": _bad_share(training, roles, columns, said)}
+    contract = {"min_rows": max(1, rows // 10), "max_bad_share": bad_rows.share(training, roles, columns, said)}
     always_new = {name: {"calendar": True} for name, goes_on in roles.ages.items() if goes_on}
     return contract | ({"columns": always_new} if always_new else {})
 
@@ -204,29 +204,6 @@ def _gates(
         Assumption("gate", f"{metric} {limit:.4g}", f"{guess}, and a margin of {margin:g} better than guessing")
     )
     return {"metric_limit": float(f"{limit:.4g}"), "baseline_margin": margin}
-
-
-def _bad_share(training: dict[str, Any], roles: Roles, columns: Mapping[str, Facts], said: list[Assumption]) -> float:
-    """The share of rows that may go to quarantine: twice that of today, because cells that are no numbers or times come again."""
-    of_labels = "positive" in training or TASKS[training["task"]].of_labels
-    target = [] if of_labels else [training["target"]]
-    weight = [columns[name] for name in [training.get("weight")] if name is not None]
-    numbers = [*(columns[name] for name in [*training.get("numeric", []), *target]), *weight]
-    unread = {each.name: each.unread / each.rows for each in numbers if each.unread}
-    # A missing feature is one more value, and a row without a weight is none.
-    unread |= {each.name: 1 - each.numbers / each.rows for each in weight if each.numbers < each.rows}
-    times = [each for each in (roles.time, roles.label_time) if each is not None and each.is_time]
-    times += [columns[name] for name in training.get("datetime", [])]
-    unread |= {each.name: (each.filled - each.times) / each.rows for each in times if each.times < each.filled}
-    share = round(min(1.0, max(BAD_SHARE, 2 * sum(unread.values()))), 4)
-    if unread:
-        worst = max(unread, key=lambda name: unread[name])
-        kind = "times" if worst in {each.name for each in times} else "numbers"
-        why = f"{unread[worst]:.2%} of the cells of {worst} are no {kind}: their rows are left out, and counted"
-        flag = {"numeric": "categorical", "datetime": "leave-out"}
-        keeps = [f"--{flag[of]} {quote(worst)} keeps them" for of in flag if worst in roles.features[of]]
-        said.append(Assumption("rows that may be left out", f"{share:.2%}", why, *keeps))
-    return share
 
 
 def _naive(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import duckdb
@@ -81,14 +81,20 @@ class Facts:
     def is_truth(self) -> bool:
         return self.filled > 0 and (self.type == "BOOLEAN" or self.truths >= 0.95 * self.filled)
 
+    def with_digits_as_truths(self) -> Facts:
+        """Where words such as yes and no stand beside 1 and 0, and are more, all of them are truths; else as it is."""
+        digits = self.whole == self.numbers and self.low is not None and self.low >= 0 and (self.high or 0) <= 1
+        mixed = self.type == "VARCHAR" and 0 < self.numbers < self.truths and digits and not self.zeros
+        return replace(self, truths=self.truths + self.numbers) if mixed else self
+
     @property
     def is_time(self) -> bool:
         return self.filled > 0 and self.times >= 0.95 * self.filled
 
     @property
     def epoch(self) -> str | None:
-        """The unit of times that are whole numbers since 1970, of a column that may hold such."""
-        if not self.filled or self.whole < self.filled or self.low is None or self.high is None or self.different < 3:
+        """The unit of times that are numbers since 1970, with a fraction or without, of a column that may hold such."""
+        if not self.filled or self.numbers < self.filled or self.low is None or self.high is None or self.different < 3:
             return None
         return next((unit for unit, (first, end) in EPOCHS.items() if first <= self.low and self.high < end), None)
 

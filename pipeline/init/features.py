@@ -16,6 +16,8 @@ KINDS = ("numeric", "categorical", "datetime", "text")
 SPANS = 4
 # Ages that differ by less of the rows' own span say nothing: the time is the event time once more, or is kept a while before it.
 AGES_DIFFER = 0.01
+# A column of numbers with more infinite ones costs more rows than it tells.
+INFINITE = 0.05
 
 
 def choose(
@@ -58,6 +60,11 @@ def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
         return "it has a value in no row", ""
     if not each.fits:
         return f"it holds {each.type}, not one number or text", ""
+    if each.is_number and not each.is_truth and each.unread > INFINITE * each.filled:
+        return (
+            f"it is infinite in {each.unread:,} of {each.rows:,} rows, and no such row is learnt from",
+            "make them NULL in a SELECT as --data, or --numeric keeps it",
+        )
     if each.different == 1 and each.filled == each.rows:
         return f"it is {each.example!r:.40} in every row", ""
     if each.is_time:

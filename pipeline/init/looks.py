@@ -75,6 +75,13 @@ class Looks:
         names = ", ".join(map(quoted, columns))
         return self._counted(f"SELECT count(*) FROM (SELECT DISTINCT {names} FROM {TABLE})")[0]
 
+    def twice(self, columns: Sequence[str]) -> int:
+        """How many rows have all of these columns as another row has them."""
+        names = ", ".join(map(quoted, columns))
+        there = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in columns)
+        rows, different = self._counted(f"SELECT count(*), count(DISTINCT ({names})) FROM {TABLE} WHERE {there}")
+        return int(rows - different)
+
     def follows(self, later: str, earlier: str) -> bool:
         """Whether the time `later` is never before the time `earlier`, and is there where the target is."""
         after, before = self._instants(later, earlier)

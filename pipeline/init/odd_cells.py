@@ -85,11 +85,13 @@ class OddCells:
             )
         if numbers >= 0.5 * each.filled and different > MANY_NUMBERS and words <= FEW_WORDS:
             pointed = f"replace({quoted(each.name)}, ',', '.')" if self.origin.csv.decimal == "," else quoted(each.name)
+            read = f"try_cast(trim({pointed}) AS DOUBLE)"
+            # An infinity is a double too, and no row with one is learnt from.
+            finite = f"CASE WHEN isfinite({read}) THEN {read} END" if re.search("inf", other, re.IGNORECASE) else read
             raise DataError(
                 f"--data column {each.name}",
                 f"is a number in {numbers:,} of {each.filled:,} rows, and {other!r} in most others",
-                f"make that a missing value, for example with --data "
-                f"{self.select(each.name, f'try_cast(trim({pointed}) AS DOUBLE)')}{otherwise}",
+                f"make that a missing value, for example with --data {self.select(each.name, finite)}{otherwise}",
             )
 
     def _refuse_several(self, column: str, signs: list[str], numbers: int) -> None:

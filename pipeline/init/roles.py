@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.data.neutral_sql import unfit_category
 from pipeline.errors import DataError, SettingsError
-from pipeline.init import counts, flags, row_weights, target_labels, time_forms, units
+from pipeline.init import alike, counts, flags, row_weights, target_labels, time_forms, units
 from pipeline.init.facts import Facts
 from pipeline.init.features import choose, goes_on, has_age
 from pipeline.init.looks import Looks
@@ -34,7 +34,8 @@ MOST_CLASSES, MOST_NUMBERED_CLASSES, ROWS_OF_A_CLASS = 20, 10, 20
 @dataclass(frozen=True)
 class Roles:
     """The columns by what they are for; `features` by the list of params.yaml. Of these `ages` are the times whose age is one more, and
-    whether each goes on with the event time. `counts` says whether the target counts things."""
+    whether each goes on with the event time. `counts` says whether the target counts things, and `twice` how many rows have the key and
+    the event time of another."""
 
     time: Facts
     target: Facts
@@ -49,6 +50,7 @@ class Roles:
     ages: Mapping[str, bool]
     assumptions: list[Assumption]
     left_out: list[LeftOut]
+    twice: int = 0
 
 
 def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCells) -> Roles:
@@ -79,12 +81,16 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     )
     units.say(request, facts, taken, odd, said)
     features, left_out = choose(request, facts, taken, time, looks)
+    alike.say(features["categorical"], facts, odd, said)
     times = [time, *([label_time] if label_time else []), *(facts[name] for name in features["datetime"])]
     _say_zone(request, times, looks, said)
     epoch = None if time.is_time else time.epoch
     ages = {name: goes_on(facts[name], time) for name in features["datetime"] if has_age(facts[name], time, looks)}
     is_count = why_counts is not None and task == Regression.name
-    return Roles(time, target, task, positive, key, label_time, weight, is_count, epoch, features, ages, said, left_out)
+    twice = looks.twice([key.name, time.name]) if key else 0
+    return Roles(
+        time, target, task, positive, key, label_time, weight, is_count, epoch, features, ages, said, left_out, twice
+    )
 
 
 def _named(request: Request) -> dict[str, Sequence[str]]:

@@ -69,7 +69,9 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     # Before a query is run: it may make times of texts, in the zone that a run has.
     connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
     origin = open_table(connection, project, request.data, request.model)
-    columns = facts.by_name(facts.count(connection, origin.csv.decimal))
+    counted = facts.by_name(facts.count(connection, origin.csv.decimal))
+    # Of the target's spellings target_labels.py asks.
+    columns = {name: each if name == request.target else each.with_digits_as_truths() for name, each in counted.items()}
     looks = Looks(connection, request.target, origin.csv.decimal)
     found = roles.find(request, columns, looks, OddCells(connection, origin, columns))
     time = instant(found.time.name, found.time.type, found.epoch)

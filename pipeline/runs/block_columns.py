@@ -46,6 +46,9 @@ def cells_of(column: pa.Array, read_as: Column) -> np.ndarray:
     number = read_as.kind in ("number", "integer")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if number and pa.types.is_duration(column.type):
+        # The number that the file holds, as DuckDB reads it for the source.
+        column = column.cast(pa.int64())
     held = column.type
     single = read_as.precision == "float64" and pa.types.is_floating(held) and held.bit_width < 64
     if number and not single and (pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_decimal(held)):

@@ -1,7 +1,9 @@
 """`predict` answers as the live slot does, whatever the file's form; cut short, it goes on where it was."""
 
 import json
+from datetime import timedelta
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -11,8 +13,9 @@ import pytest
 from harness.project import customers
 from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
-from pipeline.runs import batch_scoring
+from pipeline.runs import batch_scoring, block_columns
 from pipeline.serving.runtime import Runtime
+from pipeline.serving.schema import Column
 from pipeline.settings.source import Csv
 from tests.support.spellings import NUMBERS, UNREADABLE
 
@@ -288,3 +291,12 @@ def test_without_a_live_version_there_is_nothing_to_score_with(tmp_path):
     """Scoring while nothing is live is refused."""
     with pytest.raises(RegistryError, match="has no live version to score with"):
         batch_scoring.score(OneVersion(None), "churn", tmp_path / "a.csv", tmp_path / "b.csv", None)
+
+
+def test_a_duration_is_the_number_that_the_source_reads(tmp_path):
+    """What DuckDB takes out of the file for training is what `predict` takes out of it."""
+    held = pa.array([timedelta(hours=5), None, timedelta(seconds=-1)], pa.duration("ms"))
+    pq.write_table(pa.table({"wait": held}), tmp_path / "in.parquet")
+    source = duckdb.sql(f"SELECT CAST(wait AS DOUBLE) FROM '{tmp_path / 'in.parquet'}'").fetchnumpy()
+    cells = block_columns.cells_of(pq.read_table(tmp_path / "in.parquet")["wait"].combine_chunks(), Column("wait"))
+    assert np.array_equal(cells, np.ma.filled(*source.values(), np.nan), equal_nan=True)

@@ -256,6 +256,20 @@ def test_cells_that_are_no_times_are_counted_and_said(project):
     assert any("3.35% of the cells of since are no times" in str(each) for each in result.draft.assumptions)
 
 
+def test_rows_without_a_key_or_a_time_and_rows_that_are_there_twice_are_said(project):
+    """The proposed limit has room for them, so that the run that follows is not refused."""
+    given = TABLE.assign(
+        customer_id=TABLE.customer_id.astype(object).where(TABLE.index % 40 != 0, None),
+        seen_at=TABLE.seen_at.where(TABLE.index % 50 != 1, None),
+    )
+    result = drafted(project, pd.concat([given, given.tail(100)]), time="seen_at", key="customer_id")
+    lines = "\n".join(map(str, result.draft.assumptions))
+    assert (
+        "rows without a time: 42 of 2,100" in lines and "of the rows have customer_id and seen_at of another" in lines
+    )
+    assert result.draft.settings["gates"]["contract"]["max_bad_share"] == pytest.approx(2 * (53 + 95) / 2100, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("change", "asked", "line"),
     [

@@ -83,3 +83,10 @@ def test_a_decimal_comma_stays_one_where_a_word_is_made_missing(project):
     cells = np.where(np.arange(len(TABLE)) % 10 == 0, "?", [str(each).replace(".", ",") for each in numbers])
     rows, _ = offered(project, TABLE.assign(spend=cells).rename(columns={"spend": "spend $x"}), separator=";")
     assert rows["spend $x"][1] == 1.5 and np.isnan(rows["spend $x"][0])
+
+
+def test_infinities_among_numbers_become_missing_ones(project):
+    """The offered SELECT makes no double of `inf`: such a row would be quarantined."""
+    cells = np.where(np.arange(len(TABLE)) % 10 == 0, "Inf", TABLE.spend.astype(str))
+    rows, _ = offered(project, TABLE.assign(spend=cells))
+    assert np.isnan(rows.spend[0]) and rows.spend.notna().sum() == 0.9 * len(TABLE)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.data import sql
 from pipeline.errors import DataError
-from pipeline.init import facts, time_forms, units
+from pipeline.init import alike, facts, time_forms, units
 from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Request
 from pipeline.init.table import TABLE, Origin
@@ -137,3 +137,23 @@ def test_a_few_times_of_another_form_among_right_ones_are_named(odd):
     """One in sixty is quarantined in each run, and somebody should know why."""
     (line,) = told(odd([day.strftime("%d/%m/%Y" if i == 30 else "%Y-%m-%d") for i, day in enumerate(DAYS)]))
     assert "1.7% like '11/02/2024' (%m/%d/%Y, or %d/%m/%Y: both fit)" in line
+
+
+def test_values_that_differ_in_spelling_alone_are_named_and_written_alike(odd):
+    """Basic and basic are two values at the endpoint as well, so somebody should say so."""
+    looked, said = odd([["Basic", "basic ", "PRO", "plus"][i % 4] for i in range(60)]), []
+    alike.say(["given"], looked.columns, looked, said)
+    (line,) = map(str, said)
+    assert "2 of its values differ in capitals or spaces alone, like 'Basic' and 'basic '" in line
+    assert set(read(looked, line)) == {"basic", "pro", "plus"}
+    alike.say(["given"], (looked := odd(["Basic", "plus"] * 9)).columns, looked, said)
+    assert len(said) == 1
+
+
+def test_truths_in_words_beside_digits_are_truths(odd):
+    """yes, TRUE and 1 are one value where words are more than digits; where they are not, the run reads numbers."""
+    given = odd(["yes", "TRUE", "f", "N", "1", "0.0"] * 9).columns["given"]
+    assert not given.is_truth and given.with_digits_as_truths().is_truth and not given.with_digits_as_truths().unread
+    for others in (["yes", "1", "0"], ["yes", "no", "2"], ["yes", "no", "maybe"]):
+        given = odd(others * 9).columns["given"]
+        assert given.with_digits_as_truths().is_truth is False, others

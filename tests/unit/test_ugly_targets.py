@@ -117,12 +117,13 @@ def test_infinite_numbers_are_counted_as_none(drafted):
         {"seen_at": pd.date_range("2024-01-01", periods=ROWS, freq="h"), "size": SIZE, "answer": SIZE * 2}
     )
     frame.loc[::40, "answer"], frame.loc[1::80, "size"] = np.inf, -np.inf
-    frame["noise"] = RANDOM.normal(size=ROWS)
+    frame["ratio"], frame["noise"] = np.where(SIZE > 0, np.inf, SIZE), RANDOM.normal(size=ROWS)
     frame.to_parquet("rows.parquet")
     draft = drafted(data="rows.parquet", answer=1)
     assert draft.settings["training"]["task"] == "regression"
     assert draft.settings["gates"]["contract"]["max_bad_share"] == pytest.approx(2 * 15 / ROWS)
     assert np.isfinite(draft.settings["gates"]["metric_limit"])
+    assert any("left out ratio: it is infinite in" in str(each) for each in draft.left_out)
 
 
 def test_a_weight_with_a_slip_is_said_to_stay_a_feature(drafted):
