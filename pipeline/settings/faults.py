@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -13,7 +14,9 @@ from pipeline.settings.examples import example
 
 # Where a value may be of several kinds, pydantic tells its fault once for each kind, with the kind's name after the key.
 KINDS = ("bool", "int", "float", "str")
-OF_ANY_KIND = ("allowed", "options")
+OF_ANY_KIND = ("allowed", "options", "positive")
+# The name of a kind that is made of others; it is no key of anybody.
+COMPOSED = re.compile(r"(tuple|list|dict|set|function-\w+)\[")
 
 # A value that somebody pasted into a wrong place may have any length.
 LONGEST_LINE = 600
@@ -34,9 +37,18 @@ def missing(key: str) -> str:
 
 def all_faults(error: ValidationError, at: str, between: Iterable[tuple[str, str]] = ()) -> list[str]:
     """The faults of the section at the key `at`: those of its keys, then those `between` them, as (key, what)."""
-    found = [_told(at, list(map(str, single["loc"])), single["type"], single["msg"]) for single in error.errors()]
+    each = [(tuple(map(str, single["loc"])), single["type"], single["msg"]) for single in error.errors()]
+    found = [_told(at, list(loc), kind, what) for loc, kind, what in each if not _of_another_kind(loc, each)]
     found += [_told(at, [key] if key else [], "", what) for key, what in between]
     return list(dict.fromkeys(found))
+
+
+def _of_another_kind(loc: tuple[str, ...], each: Sequence[tuple[tuple[str, ...], str, str]]) -> bool:
+    """Whether the value fits another kind than this one, so that only the faults of that one help."""
+    if not loc or not COMPOSED.match(loc[-1]):
+        return False
+    beside = [other for other, *_ in each if other[: len(loc) - 1] == loc[:-1]]
+    return any(len(other) > len(loc) for other in beside)
 
 
 def _told(at: str, parts: list[str], kind: str, what: str) -> str:
@@ -47,7 +59,7 @@ def _told(at: str, parts: list[str], kind: str, what: str) -> str:
         parts, what = parts[: parts.index("options") + 2], "must be text, a number, true or false"
     if parts and parts[-1] in KINDS and {*OF_ANY_KIND} & {*parts}:
         parts, what = parts[:-1], "must be text, a number, true or false"
-    key = ".".join([at, *parts])
+    key = ".".join([at, *(part for part in parts if not COMPOSED.match(part))])
     if kind == "tuple_type":
         what = "must be a list, like [a, b]"
     if kind in ("model_type", "dict_type"):

@@ -162,7 +162,7 @@ def test_a_changed_byte_is_refused_by_its_name(python, folder):
 
 
 def test_another_key_is_refused(python, folder, context, tmp_path):
-    """A runner that is told the key of `export` serves no folder that another key signed as a whole, and a folder takes one key's exports."""
+    """A runner that is told the key of `export` serves no folder that another key signed; a folder takes one key's exports of one model."""
     own = context.registry.key.public()
     assert edge_export.export(context, "churn", "", folder).key == own
     context.registry.key = SigningKey(tmp_path / "other")
@@ -171,6 +171,12 @@ def test_another_key_is_refused(python, folder, context, tmp_path):
     assert f"trusts the key {own[:16]}… of --key" in said and "export.json: is not what the key" in said
     with pytest.raises(RegistryError, match="has exports that another key signed"):
         edge_export.export(context, "churn", "", folder)
+    with pytest.raises(RegistryError, match="has exports of the model churn; name another folder by --to"):
+        edge_export.export(context, "other", "1", tmp_path / "forged")
+    with pytest.raises(
+        RegistryError, match="key.pub: cannot be written .*; name a folder that you may write to by --to"
+    ):
+        edge_export.export(context, "churn", "", folder / "key.pub")
 
 
 def test_newer_exports_are_taken_over_without_a_lost_request(runner, folder, context):

@@ -163,6 +163,9 @@ def test_the_examples_are_settings():
             "training.estimator: sklearn.svm.LinearSVC gives no probabilit",
         ),
         ("training.calibration", "platt", "training.calibration: "),
+        ("training.positive", [], "training.positive: must be text, a number, true or false"),
+        ("training.calendar", "age", "training.calendar: must be a list, like"),
+        ("training.calendar", ["a"], "training.calendar.0: Input should be 'hour', 'weekday', 'month', 'year_day'"),
         ("training.estimator", "my-own:f", "training.estimator: must be written as module:function"),
         (
             "training.options",
