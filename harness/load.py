@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from demo.replay import Replay, Tally
+
+
+def wait_for_answers(tally: Tally, version: str, count: int = 1, limit_s: float = 120) -> None:
+    """Waits until `version` has answered so many requests of a load that goes on. Raises AssertionError."""
+    until = time.monotonic() + limit_s
+    while tally.versions[version] < count:
+        assert time.monotonic() < until, f"version {version} answered {tally.versions[version]} of {count} requests"
+        time.sleep(0.05)
 
 
 @contextmanager

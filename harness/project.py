@@ -75,6 +75,11 @@ CHURN = {
 
 def customers(days: int = 75, a_day: int = 60) -> pd.DataFrame:
     """Customers from 2024-01-01 on; who calls much and spends little leaves. Labels come two days later."""
+    return _customers(days, a_day).copy()
+
+
+@functools.cache
+def _customers(days: int, a_day: int) -> pd.DataFrame:
     rng = np.random.default_rng(7)
     rows = days * a_day
     seen = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(rows) * 86_400 / a_day, unit="s")

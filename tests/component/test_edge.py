@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from harness.load import steady_load
+from harness.load import steady_load, wait_for_answers
 from harness.project import BODY, GOOD, bodies, customers
 from pipeline.context import Context
 from pipeline.errors import RegistryError
@@ -182,11 +182,11 @@ def test_another_key_is_refused(python, folder, context, tmp_path):
 def test_newer_exports_are_taken_over_without_a_lost_request(runner, folder, context):
     """Under load three newer versions follow each other, and one that is not whole yet is refused until it is: no request fails."""
     with steady_load(runner.address, bodies(50), pace=100) as load:
-        time.sleep(0.5)
+        wait_for_answers(load, "3")
         for version in ("4", "5", "6"):
             edge_export.export(context, "churn", version, folder)
             runner.says(f"churn version {version} on http")
-            time.sleep(0.3)
+            wait_for_answers(load, version)
         broken = folder / "versions" / "7-broken"
         last = folder / (folder / "current").readlink()
         shutil.copytree(last, broken)

@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from harness.load import steady_load
+from harness.load import steady_load, wait_for_answers
 from harness.project import BODY
 from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger.lease import HELD_S, LEASES
@@ -29,14 +29,14 @@ def test_versions_go_live_in_turn_and_no_request_is_dropped(endpoint):
     assert (first.slot, endpoint.live()) == ("blue", ("1", "blue"))
     assert endpoint.context.registry.champion("churn") == "1"
     with steady_load(endpoint.address, BODY) as tally:
-        time.sleep(0.5)
+        wait_for_answers(tally, "1")
         assert endpoint.deploy("2").slot == "green"
         assert endpoint.live() == ("2", "green")
         assert endpoint.rollback().version == "1"
         assert endpoint.live() == ("1", "blue")
         assert endpoint.deploy("2").slot == "green"
         endpoint.deploy("3")
-        time.sleep(0.3)
+        wait_for_answers(tally, "3", 20)
     assert (tally.failed, tally.failures) == (0, [])
     assert set(tally.versions) == {"1", "2", "3"}
     assert tally.sent > 100

@@ -10,7 +10,7 @@ import docker
 import httpx
 import pytest
 
-from harness.load import steady_load
+from harness.load import steady_load, wait_for_answers
 from harness.project import BODY
 from pipeline.rollout import probe
 from pipeline.rollout.engines.base import EngineSettings
@@ -103,5 +103,6 @@ def test_what_crashes_the_model_takes_one_slot_down_and_a_kill_fails_no_request(
         assert len([slot for slot in before if before[slot] != after[slot]]) == 1
         kill_slot(endpoint, "green")
         time.sleep(1.5)
+        wait_for_answers(tally, "1")
     assert (tally.failed, tally.failures) == (0, [])
     assert set(tally.versions) == {"1", "2"}

@@ -10,13 +10,14 @@ import pytest
 import yaml
 
 from harness import rollouts
-from harness.load import steady_load
+from harness.load import steady_load, wait_for_answers
 from harness.project import BODY
 from pipeline.cli.main import main
 from pipeline.context import Context
 from pipeline.deployer.api import LocalTraffic
 from pipeline.deployer.status import models_status
 from pipeline.rollout.routing import route_file
+from tests.support.endpoint import LIMIT_S
 
 KEY = hashlib.sha256(b"mine").hexdigest()
 
@@ -60,8 +61,10 @@ def test_requests_that_are_under_way_are_answered(endpoint):
     """An undeploy under load: each request is answered by a slot, or by the router, which no longer knows the model."""
     endpoint.deploy("1")
     with steady_load(endpoint.address, BODY, pace=100) as tally:
-        time.sleep(0.5)
+        wait_for_answers(tally, "1", 21)
         LocalTraffic(Context.here()).undeploy("", "churn", "a test")
-        time.sleep(0.5)
-    assert tally.versions["1"] > 20
+        until = time.monotonic() + LIMIT_S
+        while not tally.failed:
+            assert time.monotonic() < until
+            time.sleep(0.05)
     assert {failure[:3] for failure in tally.failures} == {"404"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -40,7 +41,7 @@ class Monitored:
         rows["decided_at"] = (rows["seen_at"] + pd.Timedelta(days=late_days)).dt.as_unit("us")
         self.source = rows
         self.land(rows.assign(**FEATURES))
-        self._log(rows[rows["seen_at"] < AS_OF - timedelta(days=7)])
+        self._log()
         self.live("1", "2024-01-01T00:00:00+00:00")
         change_params(project, "models.churn.monitor.window_days", 7)
         change_params(project, "models.churn.evaluation.holdout_days", 12)
@@ -49,9 +50,17 @@ class Monitored:
         """The source has these rows from now on."""
         rows.to_parquet(self.project / "customers" / "all.parquet")
 
-    def _log(self, rows):
+    def _log(self):
         folder = predictions_folder(self.home, "churn")
         folder.mkdir(parents=True)
+        (folder / log_files.file_name("blue-v1-1", 0, 0)).write_bytes(self._logged())
+
+    @staticmethod
+    @functools.cache
+    def _logged():
+        """The log's file, which is the same for each."""
+        rows = customers()
+        rows = rows[rows["seen_at"] < AS_OF - timedelta(days=7)]
         received = pa.array([AS_OF] * len(rows), pa.timestamp("ms", tz="UTC"))
         columns = {"request_id": rows["customer"], "key": rows["customer"], "prediction": rows["left"] * 0.8 + 0.1}
         table = pa.table({name: pa.array(column) for name, column in columns.items()})
@@ -60,9 +69,9 @@ class Monitored:
         for name, value in (("version", "1"), ("slot", "blue")):
             table = table.append_column(name, pa.array([value] * len(rows)))
         features = [FEATURES] * len(rows)
-        pq.write_table(
-            table.append_column("features", pa.array(features)), folder / log_files.file_name("blue-v1-1", 0, 0)
-        )
+        file = pa.BufferOutputStream()
+        pq.write_table(table.append_column("features", pa.array(features)), file)
+        return file.getvalue().to_pybytes()
 
     def live(self, version, at):
         ended = RolloutEnded.read({"version": version, "slot": "blue", "engine": "process", "digest": f"d{version}"})

@@ -34,9 +34,10 @@ LONG = ("tests/engine/test_killed.py", "tests/engine/test_strategies.py")
 LONG_UNIT = tuple(
     f"tests/unit/test_{name}.py"
     for name in (
-        *("estimators", "booster_objectives", "init", "drift", "measures", "drift_report", "file_drift"),
-        *("encodings", "backtest", "planted_defects", "tasks", "scoring", "window_losses", "canary", "alarms"),
-        *("arrival", "log_profiles", "fast_reading", "text_sql"),
+        *("drift", "measures", "drift_report", "file_drift", "init", "encodings", "estimators", "tasks"),
+        *("planted_defects", "backtest", "retrain_decision", "window_losses", "canary", "scoring"),
+        *("booster_objectives", "alarms", "rollups", "log_profiles", "partition_profiles", "arrival", "fast_reading"),
+        *("training", "text_sql", "audit", "settings_agree", "label_maturity", "weights", "calibration", "flights"),
     )
 )
 
