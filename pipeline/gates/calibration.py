@@ -37,7 +37,8 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     interval = _interval(said - came, bins, weight, of_times(held_out[model.source.event_time], MANY))
     limit = model.gates.calibration.error
     stated = "error" in model.gates.calibration.model_fields_set
-    passed = not (error > limit and error > chance)
+    # An answer of NaN makes the error NaN, which compares false, so the gate has not passed.
+    passed = error <= limit or error <= chance
     reason = (
         f"expected calibration error {error:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], up to {chance:.3f} by chance on these "
         f"{len(said):,} rows; Brier score {float(np.average(brier, weights=weight)):.4f}; at most {limit:g} (gates.calibration.error)"

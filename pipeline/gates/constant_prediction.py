@@ -1,4 +1,5 @@
-"""Does the model tell rows apart? One that gives the same answer to all has learnt nothing, or has lost its features.
+"""Does the model tell rows apart? One that gives the same answer to all has learnt nothing, or has lost its features; an answer that is no
+number tells nothing of its row either.
 
 Of several classes one may have the same probability in all rows while the others move. The model may be of use for these, so that warns.
 """
@@ -20,6 +21,9 @@ def verdict(packaged: PackagedModel) -> Verdict:
     """The observed figure is the share of held-out rows with the answer that most rows have; of a class alone, with its probability."""
     limit = packaged.model.gates.sanity.same_answer
     answers = Answers.of(packaged.held_out, packaged.package.classes)
+    if lacking := int((~np.isfinite(answers.values)).reshape(len(answers.values), -1).any(axis=1).sum()):
+        reason = f"the answers to {lacking:,} of {len(answers.values):,} held-out rows are no numbers"
+        return Verdict("constant_prediction", False, lacking / len(answers.values), 0.0, reason)
     values, step = answers.values, tasks.of(packaged.model.training).scale(answers.values) * SAME
     # Beside the first answer, so that a target in millions has no steps of its own size.
     steps = np.round((values - values[0]) / step).reshape(len(values), -1)

@@ -54,7 +54,7 @@ def said(
         start_new_session=True,
     )
     try:
-        late = _late(process, lines, limit_s)
+        late = _late(process, lines, limit_s, len(hooks))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -72,11 +72,14 @@ def said(
     return answers, hooks[len(answers) :]
 
 
-def _late(process: subprocess.Popen[bytes], lines: Path, limit_s: float) -> str | None:
-    """Waits for the process, and leaves it to be reaped. Returns a gate as soon as it has had its time, None when none has."""
+def _late(process: subprocess.Popen[bytes], lines: Path, limit_s: float, hooks: int) -> str | None:
+    """Waits for the process, and leaves it to be reaped, or until all `hooks` have answered: a thread that a gate left would keep it for
+    as long as it runs. Returns a gate as soon as it has had its time, None when none has."""
     of, until = 0, float("inf")
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         answers, called = _read(lines)
+        if len(answers) == hooks:
+            return None
         if called is None:
             until = float("inf")
         elif until == float("inf") or of != len(answers):

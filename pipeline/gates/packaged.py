@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.errors import StageError
 from pipeline.gates.base import LiveFacts, PackagedModel
+from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model, time_of
 from pipeline.training import refit
@@ -37,7 +39,7 @@ def packaged_model(
         read_json(files.validation),
         Evaluation.read(files.metrics),
         held_out,
-        Runtime.load(files.package),
+        _package(files),
         champion,
         champion_version,
         backfill,
@@ -50,6 +52,15 @@ def packaged_model(
         served=pd.read_parquet(files.served_predictions) if files.served_predictions != files.predictions else None,
         known=refit.known_before(files.refit),
     )
+
+
+def _package(files: Artifacts) -> Runtime:
+    """The run's own package. Raises StageError where it is not what was packaged: a stage that is not run again has it from DVC's cache."""
+    try:
+        return Runtime.load(files.package)
+    except PackageRefused as error:
+        check = "a copy in DVC's cache may be damaged: remove .dvc/cache, the remote has what was in it, and run again"
+        raise StageError(f"model {files.folder.name}", str(error), check) from error
 
 
 def _learnt(reference: pd.DataFrame, held_out: pd.DataFrame, model: Model) -> pd.DataFrame | None:

@@ -13,7 +13,7 @@ from pipeline.gates.own_process import said
 
 # Calls gates as pipeline.gates.own does, and loads no model.
 PROCESS = """
-import json, os, subprocess, sys, time
+import json, os, subprocess, sys, threading, time
 from pathlib import Path
 from pipeline.gates.own_process import called, end_with
 
@@ -29,6 +29,8 @@ for hook in asked["hooks"]:
             time.sleep(600)
         if hook == "ends all":
             os._exit(9)
+        if hook == "leaves a thread":
+            threading.Thread(target=time.sleep, args=(600,)).start()
         tell(None if hook == "does not apply" else {"gate": hook})
 """
 
@@ -74,6 +76,14 @@ def test_a_gate_that_ends_its_process_is_a_failed_gate(tmp_path):
     found = asked(tmp_path, "ends all", "last")
     assert [(each.hook, each.code) for each in found] == [("ends all", 9), ("last", None)]
     assert own._heard(found[0], 10).reason.startswith("its process ended with code 9 and without a verdict")
+
+
+def test_a_thread_that_a_gate_leaves_keeps_nobody_waiting(tmp_path):
+    """All have answered, so their process is ended with what still runs in it."""
+    begun = time.monotonic()
+    found = asked(tmp_path, "leaves a thread", "last")
+    assert [each.verdict for each in found] == [{"gate": "leaves a thread"}, {"gate": "last"}]
+    assert time.monotonic() - begun < 300
 
 
 def test_a_process_that_calls_no_gate_is_an_error(tmp_path):

@@ -15,7 +15,7 @@ import yaml
 from harness.ledgers import ledger_of
 from harness.project import CHURN, customers
 from pipeline.errors import DataError
-from pipeline.gates import churn, constant_prediction, fairness, leakage, slices, unknown_ranges
+from pipeline.gates import calibration, churn, constant_prediction, fairness, leakage, slices, unknown_ranges
 from pipeline.gates.base import LiveFacts, PackagedModel
 from pipeline.gates.group_means import means
 from pipeline.gates.row_groups import groups_of
@@ -52,6 +52,17 @@ def rows_of(count=2000, seed=0):
 def packaged(settings, rows, classes=(), **more):
     package = SimpleNamespace(classes=classes)
     return PackagedModel(settings, {}, None, rows, package, **more)
+
+
+@pytest.mark.parametrize("answer", [float("nan"), float("inf")])
+def test_an_answer_that_is_no_number_passes_nothing(answer):
+    """One row is enough: it compares false with each limit, and so would be below all of them."""
+    rows = rows_of()
+    rows = rows.assign(left=(rows["spend"] > 0).astype(float), prediction=np.where(rows.index == 7, answer, 0.4))
+    given = packaged(model(), rows)
+    verdict = constant_prediction.verdict(given)
+    assert (verdict.stops, verdict.reason) == (True, "the answers to 1 of 2,000 held-out rows are no numbers")
+    assert not calibration.verdict(given).passed
 
 
 def test_intervals_of_many_groups_hold_for_all_of_them():

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from harness.project import CHURN, ROOT
+from pipeline.errors import StageError
 from pipeline.gates import run
 from pipeline.gates.base import LiveFacts, Verdict
 from pipeline.gates.image_system import ImageSystem, ServingSystem, SystemPackage
@@ -293,6 +294,15 @@ def test_a_champion_that_had_seen_the_rows_is_not_compared_on_them(judged):
 def test_a_wrong_conversion_is_stopped_by_parity_alone(judged, champion):
     """A package of another model than the one that was evaluated goes no further."""
     assert stopped(judged(Defect(frozenset()), package_of=champion)) == {"onnx_parity"}
+
+
+def test_a_package_that_was_damaged_is_told_in_one_line(sound, tmp_path):
+    """What DVC's cache gives back may be another file than the stage wrote; the line says which, and what to do."""
+    damaged = Artifacts(tmp_path, "churn")
+    shutil.copytree(sound.folder, damaged.folder)
+    (damaged.package / "model.onnx").write_bytes(b"other bytes")
+    with pytest.raises(StageError, match="model.onnx is not what was packaged; a copy in DVC's cache may be damaged"):
+        run.verdicts(Model.model_validate(block()), damaged, None, None)
 
 
 def test_a_sound_challenger_passes_all(judged):
