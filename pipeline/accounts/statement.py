@@ -150,11 +150,6 @@ class Statement:
         return [f"bytes outside the DVC remote {before}", ELSEWHERE, MOVED]
 
 
-def step_of(line: Line) -> str:
-    """The step of the run; what is no step goes by its part."""
-    return line.step if line.step and line.part != PEOPLE else line.part
-
-
 def _part(part: str, lines: Sequence[Line]) -> dict[str, Any]:
     known = "guess" if any(line.known == "guess" for line in lines) else lines[0].known
     return {

@@ -56,7 +56,6 @@ class Deployment:
     version: str
     digest: str
     previous: str
-    previous_digest: str
     cost: int
     second_slot: int
     gain: Gain | None
@@ -154,7 +153,6 @@ def deployments(
                 entry.version,
                 entry.digest,
                 previous.version if previous else "",
-                old,
                 total(runs[entry.seq]) + second,
                 second,
                 gain(own, entry.digest, old, value) if entry.digest and old else None,

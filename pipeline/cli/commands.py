@@ -9,7 +9,7 @@ import argparse
 import secrets
 import sys
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.outputs import refuse, write, writing
@@ -45,6 +45,14 @@ def known_model(context: Context, model: str | None) -> str:
     if model and model not in context.params.broken and not context.ledger.last(*MOVES, model=model):
         context.params.model(model)
     return model or ""
+
+
+def as_of_look(context: Context, as_of: datetime | None) -> datetime:
+    """The as-of of a look, now without one. Raises SettingsError for a day to come: nobody knows yet what will be known then."""
+    now = context.clock()
+    if as_of is not None and as_of > now + timedelta(days=1):
+        raise SettingsError(f"--as-of {as_of:%Y-%m-%d %H:%M}", "is a day to come", "leave it out for now")
+    return as_of or now
 
 
 def stage(arguments: argparse.Namespace) -> Answer:
@@ -224,7 +232,7 @@ def watch(arguments: argparse.Namespace) -> Answer:
 
     context = context_of_a_person()
     model = known_model(context, arguments.model)
-    result = watch(context, "", model, arguments.as_of or datetime.now(UTC))
+    result = watch(context, "", model, as_of_look(context, arguments.as_of))
     return Answer(f"{model}: {result.decision}; {result.reason}", result.as_dict())
 
 
@@ -304,8 +312,8 @@ def drift(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.runs.drift_check import check_drift
 
-    context, name, as_of = context_of_a_person(), arguments.model, arguments.as_of or datetime.now(UTC)
-    check = check_drift(context, f"cli/drift/{name}", name, as_of)
+    context, name = context_of_a_person(), arguments.model
+    check = check_drift(context, f"cli/drift/{name}", name, as_of_look(context, arguments.as_of))
     rule = context.params.model(name).policy.rule
     other = (
         "" if rule == "drift" else f"{name} goes by models.{name}.policy.rule: {rule}, see `perennial decide {name}`"

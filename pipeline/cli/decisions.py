@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.cli import decision_table
-from pipeline.cli.commands import Answer, context_of_a_person, known_model
+from pipeline.cli.commands import Answer, as_of_look, context_of_a_person, known_model
 
 
 def decide(arguments: argparse.Namespace) -> Answer:
@@ -15,7 +15,7 @@ def decide(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs.drift_check import check_drift
 
     context, name = context_of_a_person(), arguments.model
-    as_of, run = arguments.as_of or context.clock(), f"cli/decide/{name}"
+    as_of, run = as_of_look(context, arguments.as_of), f"cli/decide/{name}"
     by_drift = context.params.model(name).policy.rule == retrain_decision.DRIFT
     look = check_drift(context, run, name, as_of).as_dict() if by_drift else None
     receipt = retrain_decision.decide(context, run, name, as_of, look)

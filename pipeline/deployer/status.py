@@ -20,6 +20,7 @@ from pipeline.deployer.model_status import (
 from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger import label_delays
 from pipeline.ledger.events import DriftChecked, IntervalScored
+from pipeline.ledger.newest_looks import newest_looks
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
 from pipeline.ledger.store import Ledger
@@ -116,7 +117,7 @@ def _newest_scored(ledger: Ledger, names: Sequence[str]) -> dict[str, str]:
 
 def _without_verdict(ledger: Ledger, names: Sequence[str]) -> dict[str, str]:
     """By model that its newest drift check came to no verdict, and why; without those that had one, or had no check."""
-    newest = {entry.model: entry.event for entry in ledger.newest(DriftChecked, models=names, count=1)}
+    newest = {name: entry.event for name, entry in newest_looks(ledger, DriftChecked, names).items()}
     return {
         name: f"no verdict on drift as of {checked.as_of[:16]}, so nobody knows whether it drifts: {checked.reason}"
         for name, checked in newest.items()

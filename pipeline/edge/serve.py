@@ -27,7 +27,6 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 LIST, SIGNATURE, KEY, CURRENT = "export.json", "export.signature", "key.pub", "current"
 LOOK_S = 0.2
-READY_S = 60
 # Ed25519 (RFC 8032, section 5.1): the field, the curve's constant, the order of the base point.
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P

@@ -18,6 +18,7 @@ from pipeline.html.templates import rendered
 from pipeline.ledger import costs
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled, StepEnded, StepStarted
+from pipeline.ledger.newest_looks import newest_looks
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
 from pipeline.ledger.store import Entry, Ledger
@@ -57,8 +58,8 @@ def facts(context: Context, newest: Callable[[], Look]) -> dict[str, Any]:
         {"at": entry.at, "model": entry.model, "kind": entry.kind, "what": entry.event.sentence(), **entry.body}
         for entry in ledger.latest(*DEPLOYMENTS, count=MOVES_SHOWN + 1)
     ]
-    looks = {entry.model: entry for entry in ledger.newest(DriftChecked)}
-    decided = {entry.model: entry.event for entry in ledger.newest(RetrainDecided)}
+    looks = newest_looks(ledger, DriftChecked)
+    decided = {name: entry.event for name, entry in newest_looks(ledger, RetrainDecided).items()}
     settled = {entry.model: entry.event.sentence() for entry in ledger.newest(DecisionSettled)}
     backtested = {entry.model: entry.event.sentence() for entry in ledger.newest(Backtested)}
     earned = _earned(context) if priced else None

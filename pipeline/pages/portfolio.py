@@ -22,6 +22,7 @@ from pipeline.context import Context
 from pipeline.errors import SettingsError
 from pipeline.html.templates import rendered
 from pipeline.ledger.events import DriftChecked, VersionRegistered
+from pipeline.ledger.newest_looks import newest_looks
 from pipeline.ledger.receipt_events import DecisionSettled
 from pipeline.ledger.rollout_events import MOVES, Undeployed
 from pipeline.ledger.rollup_parts import HAPPENED
@@ -65,7 +66,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
     ledger, params, now = context.ledger, context.params, context.clock().astimezone(UTC)
     names = sorted({*params.models, *params.broken, *ledger.models()})
     moves = _by_model(ledger.newest(*MOVES, Undeployed))
-    looks, burning = _by_model(ledger.newest(DriftChecked)), _by_model(ledger.newest(BudgetBurning, BudgetCalm))
+    looks, burning = newest_looks(ledger, DriftChecked), _by_model(ledger.newest(BudgetBurning, BudgetCalm))
     as_ofs = _as_ofs(ledger)
     frozen, worth = all_frozen(ledger, params.models, names, now), _worth(context, now)
     costs, idle, until = _costs(context, now)

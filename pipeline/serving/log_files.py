@@ -78,11 +78,6 @@ def listed(folder: Path, pattern: str = "*", unreadable: Collection[Path] = ()) 
     return found
 
 
-def current_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The files that together hold each row once, without damaged ones."""
-    return listed(folder, pattern).files
-
-
 def fault(path: Path) -> str | None:
     """Why a file is no whole Parquet, in words that follow its name; None when it seems to be whole, from its first and last bytes.
 

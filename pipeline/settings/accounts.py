@@ -11,9 +11,6 @@ from pipeline.settings.ranges import Range
 from pipeline.settings.section import MOST, Section
 from pipeline.settings.times import UtcTime
 
-# The study whose figures are the defaults of the baseline.
-STUDY = "Deployment Automation ROI (2026), 000_5cfa9804244e36d3.txt"
-
 
 class PriceChange(Section):
     """What costs something else from `from` on; a price that is left out stays as it was."""

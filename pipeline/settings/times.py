@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator
 
 LONGEST_DAYS = 36_500
-# An hour: the windows of years, each with versions to compare, are then a number that memory holds.
-SHORTEST_WINDOW_DAYS = 1 / 24
+# An hour may be written as 0.04: the windows of years, each with versions to compare, are then a number that memory holds.
+SHORTEST_WINDOW_DAYS = 0.04
 YEARS = "the year must be from 1900 to 9998"
 NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]*(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 

@@ -12,6 +12,9 @@ import yaml
 
 from pipeline.errors import SettingsError
 
+# What people write has ten levels, and 200 models of 1,000 columns have a million values.
+DEEPEST, MOST_VALUES = 40, 2_000_000
+
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Refuses a key that is written twice: PyYAML would take the last one silently, and DVC refuses such a file."""
@@ -86,11 +89,26 @@ def parse(text: str, loader: type[_Loader] = _Loader) -> Any:
         raise yaml.YAMLError(str(error)) from error
 
 
+def _refuse_endless(values: Any) -> None:
+    """Raises yaml.YAMLError for an alias within what it stands for, and for aliases of aliases that come to more than memory holds: a file
+    of a few lines, which each reader of its values would follow without an end."""
+    inside, count = [(values, 0)], 0
+    while inside:
+        value, depth = inside.pop()
+        count += 1
+        if depth > DEEPEST or count > MOST_VALUES:
+            many = f"deeper than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_VALUES:,} values"
+            raise yaml.YAMLError(f"{many}, by brackets or by aliases (*name)")
+        if isinstance(value, dict | list):
+            inside += [(inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value)]
+
+
 def mapping(path: Path) -> dict[Any, Any]:
     """The file's keys and values. Raises SettingsError, which names the line where the file is no YAML, or has no keys."""
     try:
         text = path.read_text(encoding="utf-8")
         values = parse(text, _SettingsLoader)
+        _refuse_endless(values)
         _refuse_what_dvc_refuses(text)
     except OSError as error:
         raise SettingsError(

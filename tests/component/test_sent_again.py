@@ -97,7 +97,7 @@ def test_its_answer_is_the_slots_own(churn_package, tmp_path, crashes):
             ]
         assert figure(running, "predictions_total") == [2 * 1503]
         assert len(running.output().split("ValueError: this row fails")) == 3
-    logged = [row for path in log_files.current_files(running.log) for row in pq.read_table(path).to_pylist()]
+    logged = [row for path in log_files.listed(running.log).files for row in pq.read_table(path).to_pylist()]
     for number, rows in enumerate((1, 1500, 1, 1)):
         for name in ("once", "again"):
             assert len([row for row in logged if row["request_id"] == f"{number} {name}"]) == rows

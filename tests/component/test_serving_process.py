@@ -36,7 +36,7 @@ def rows():
 
 
 def logged(folder):
-    return [row for path in log_files.current_files(folder) for row in pq.read_table(path).to_pylist()]
+    return [row for path in log_files.listed(folder).files for row in pq.read_table(path).to_pylist()]
 
 
 def predicted(running, rows):
@@ -180,7 +180,7 @@ def _ask_until_both_answer(started, log):
     """Sends so many requests at once that one worker cannot take them all. Returns the number of rows."""
     rows, until = 0, time.monotonic() + 120
     with ThreadPoolExecutor(4) as clients:
-        while len({log_files.stem_of(path) for path in log_files.current_files(log)}) < 2:
+        while len({log_files.stem_of(path) for path in log_files.listed(log).files}) < 2:
             assert time.monotonic() < until, started.output()
             assert {answer.status_code for answer in clients.map(started.ask, [[GOOD] * 1000] * 20)} == {200}
             rows += 20_000

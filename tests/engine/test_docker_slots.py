@@ -103,7 +103,7 @@ def test_no_secret_of_a_slot_is_where_others_can_read_it(endpoint):
     log = endpoint.home / "predictions" / "churn"
     deploy.stop_all(endpoint.engines)
     assert stat.filemode(log.stat().st_mode) == "drwx------"
-    files = log_files.current_files(log)
+    files = log_files.listed(log).files
     assert {stat.filemode(path.stat().st_mode) for path in files} == {"-rw-------"}
     rows = [row for path in files for row in pq.read_table(path).to_pylist()]
     assert {row["features"]["plan"] for row in rows if row["request_id"] == answer.headers["x-request-id"]} == {

@@ -151,7 +151,7 @@ def model(settings):
 
 def in_log(folder):
     """The requests whose rows are in the log, two rows each."""
-    paths = log_files.current_files(folder)
+    paths = log_files.listed(folder).files
     ids = sorted(row["request_id"] for path in paths for row in pq.read_table(path).to_pylist())
     assert ids == [i for i in sorted({*ids}) for _ in range(2)]
     return ids[::2]
@@ -387,4 +387,4 @@ def test_no_merged_file_covers_one_that_stayed_as_it_was(writer, monkeypatch, st
             monkeypatch.setattr(log_files, "together", together)
         writer.write(number)
     assert in_log(writer.folder) == sorted(f"r{n}" for n in numbers)
-    assert len(log_files.current_files(writer.folder)) < 10
+    assert len(log_files.listed(writer.folder).files) < 10

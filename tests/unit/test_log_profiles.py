@@ -183,7 +183,7 @@ def test_the_answers_of_a_window_are_a_sum_of_kept_profiles(log, tmp_path, class
     log.write(table(11).drop_columns("version").append_column("version", pa.array(["2"] * 300)), 3, 3)
     later = table(12).drop_columns("received_at")
     log.write(later.append_column("received_at", pa.array([at(31)] * 300, pa.timestamp("ms", tz="UTC"))), 4, 4)
-    for path in log_files.current_files(log.folder) if classes else ():
+    for path in log_files.listed(log.folder).files if classes else ():
         pq.write_table(classes_of(pq.read_table(path)), path)
     rows = live_quality.predictions(log.folder, log.model, START, at(48))
     held_out = answer_shift.held_out_answers(rows.head(700), classes)

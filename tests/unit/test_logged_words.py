@@ -33,7 +33,7 @@ def log(rows, tmp_path):
 
 def test_a_row_has_one_list_of_the_groups_of_its_words(log):
     """A repeated word is there as often as it was written, a missing text has no word, and no single group is a column."""
-    (file,) = log_files.current_files(log)
+    (file,) = log_files.listed(log).files
     features = [row["features"] for row in pq.read_table(file).to_pylist()]
     assert list(features[0]) == ["spend", "note characters", "note words", "note word groups of 512", "plan"]
     lists = [row["note word groups of 512"] for row in features]
@@ -42,7 +42,7 @@ def test_a_row_has_one_list_of_the_groups_of_its_words(log):
 
 def test_a_comparison_reads_the_counts_that_were_asked(log, rows):
     """What a replay and a canary read is the matrix that the model was given, missing texts included."""
-    (file,) = log_files.current_files(log)
+    (file,) = log_files.listed(log).files
     # A part of a table, as a replay takes it.
     for first in (0, 2):
         logged = features_of(pq.read_table(file).slice(first))
@@ -64,7 +64,7 @@ def test_the_monitor_reads_the_counts_that_were_asked(settings, monkeypatch, log
 
 def test_predict_takes_a_file_of_the_log(log, rows):
     """A text is scored by one that has as many words of each group."""
-    (file,) = log_files.current_files(log)
+    (file,) = log_files.listed(log).files
     features = pq.read_table(file)["features"].combine_chunks()
     cells = batch_scoring._logged(COLUMNS[1], features, [f.name for f in features.type], READER.zone, None)
     again = READER.of_records([{"spend": 1.5, "note": note, "plan": "basic"} for note in cells.to_pylist()])

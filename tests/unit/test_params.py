@@ -193,6 +193,14 @@ def test_a_fault_outside_of_the_blocks_stops_new_runs_and_nothing_else(project, 
         (b"prices: !!python/name:os.system\n", "params.yaml line 1: is not YAML (could not determine a constructor"),
         (b"prices: " + b"9" * 5000, "params.yaml: is not YAML (Exceeds the limit"),
         (b"[" * 5000, "params.yaml line 1: is not YAML"),
+        (b"models: &m {a: {b: *m}}\n", "params.yaml: is not YAML (deeper than 40 levels, by brackets or by aliases"),
+        (b"models: {a: " + b"[" * 50 + b"]" * 50 + b"}\n", "params.yaml: is not YAML (deeper than 40 levels"),
+        (
+            b"".join(
+                b"k%d: &k%d [%s]\n" % (n, n, b", ".join([b"*k%d" % (n - 1) if n else b"x"] * 9)) for n in range(9)
+            ),
+            "params.yaml: is not YAML (more than 2,000,000 values, by brackets or by aliases",
+        ),
         (None, "params.yaml: cannot be read (No such file or directory)"),
     ],
 )

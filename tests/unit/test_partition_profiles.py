@@ -105,7 +105,7 @@ def test_after_the_workers_a_look_counts_no_whole_hour(on_server, monkeypatch):
     verbs = [event.body["verb"] for event in on_server.ledger.events(DeployerCalled)]
     assert verbs == ["log_files", "take_profiles"]
     # The same rows once more, as another process wrote them.
-    (path,) = log_files.current_files(on_server.folder)
+    (path,) = log_files.listed(on_server.folder).files
     (on_server.folder / log_files.file_name("green-v1-1", 0, 0)).write_bytes(path.read_bytes())
     assert look(on_server.deployer, on_server.ledger)["rows"] == 2 * expected["rows"]
 
@@ -184,7 +184,7 @@ def test_a_profile_takes_a_token_and_a_bounded_body(on_server, monkeypatch):
 
 def test_a_stream_that_is_cut_off_is_no_file(on_server, monkeypatch, tmp_path):
     """It is asked for again, and then said; a file that is not there any more is left out."""
-    (path,) = log_files.current_files(on_server.folder)
+    (path,) = log_files.listed(on_server.folder).files
     name = log_profiles.identity(path)
     on_server.traffic.fetch_partitions("r", "churn", [part(3).name, name], tmp_path)
     assert tmp_path.joinpath(path.name).read_bytes() == path.read_bytes()

@@ -36,7 +36,7 @@ def answered(runtime, number, rows=1):
 
 
 def logged(folder):
-    return [row for path in log_files.current_files(folder) for row in pq.read_table(path).to_pylist()]
+    return [row for path in log_files.listed(folder).files for row in pq.read_table(path).to_pylist()]
 
 
 def test_only_the_slots_own_key_makes_a_request_golden(runtime, tmp_path):
@@ -92,7 +92,7 @@ def test_parts_are_merged_and_every_row_is_there_once(runtime, tmp_path, monkeyp
         log._write_part([answered(runtime, number, rows=2)])
         expected = [f"r{n}" for n in range(number + 1) for _ in range(2)]
         assert [row["request_id"] for row in logged(tmp_path)] == expected
-    assert len(log_files.current_files(tmp_path)) < 10
+    assert len(log_files.listed(tmp_path).files) < 10
     assert len(list(tmp_path.iterdir())) < 20
 
 

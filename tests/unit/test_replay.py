@@ -112,7 +112,7 @@ def test_replayed_requests_are_no_traffic_of_the_slot(logged, runtime, tmp_path)
     sent(log, runtime, metrics, slot)
     slot.close()
     assert metrics.total(PREDICTIONS) == 0
-    rows = [row for path in log_files.current_files(tmp_path / "written") for row in pq.read_table(path).to_pylist()]
+    rows = [row for path in log_files.listed(tmp_path / "written").files for row in pq.read_table(path).to_pylist()]
     assert [row["golden"] for row in rows] == [True] * 5
 
 

@@ -14,12 +14,12 @@ from pipeline.accounts.statement import Terms, statement
 from pipeline.ledger.events import StepEnded
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
 from pipeline.ledger.store import EVENTS, Ledger
-from pipeline.settings.accounts import STUDY, Baseline, Prices
+from pipeline.settings.accounts import Baseline, Prices
 from tests.support.accounts import TERMS, worked_by_hand
 
 PRICES = Prices(cpu_core_hour=3600, memory_gb_hour=0, engineer_hour=100)
 CLAIMS = {
-    "source": STUDY,
+    "source": "Deployment Automation ROI (2026)",
     "manual_engineer_hours_per_deployment": (8, 16),
     "automated_engineer_hours_per_deployment": (0.5, 2),
 }

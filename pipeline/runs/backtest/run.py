@@ -185,7 +185,7 @@ def span_of(
     """What of it is not given: it ends with the newest labelled row, and begins when the source had rows for a whole training window, or
     for half of the time."""
     if not SHORTEST_WINDOW_DAYS <= window_days <= LONGEST_DAYS:
-        line = f"--window-days must be an hour (1/24) at least and at most {LONGEST_DAYS:,}; got {window_days:g}"
+        line = f"--window-days must be from {SHORTEST_WINDOW_DAYS:g} to {LONGEST_DAYS:,}; got {window_days:g}"
         raise SettingsError(f"backtest of {name}", line, "use 7")
     until = end or min(model.schedule.end or now, now)
     if start is None or end is None:
