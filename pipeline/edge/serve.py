@@ -26,6 +26,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 LIST, SIGNATURE, KEY, CURRENT = "export.json", "export.signature", "key.pub", "current"
+READY_S = 60
 LOOK_S = 0.2
 # Ed25519 (RFC 8032, section 5.1): the field, the curve's constant, the order of the base point.
 P = 2**255 - 19
