@@ -75,7 +75,8 @@ def of(each: Facts, odd: OddCells) -> list[Way]:
         return []
     ways = _all_ways(odd.origin.csv.decimal)
     read = _read(odd, cells, [reads for _, reads, _ in ways])
-    left, found = np.ones(len(cells), bool), []
+    left = np.ones(len(cells), bool)
+    found: list[tuple[str, str, np.ndarray, str]] = []
     while left.any() and len(found) < MOST_WAYS:
         counts = (read & left).sum(axis=1)
         best = int(counts.argmax())
