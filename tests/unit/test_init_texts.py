@@ -127,6 +127,13 @@ def test_times_in_other_or_several_forms_are_named_and_read(odd, forms):
         time_forms.refuse("--time given", looked.columns["given"], looked)
 
 
+def test_months_are_times_too(odd):
+    """2024-03 is always new as a category, as a day is."""
+    looked = odd([f"{2019 + i // 12}-{1 + i % 12:02d}" for i in range(60)])
+    (line,) = told(looked)
+    assert "(%Y-%m)" in line and read(looked, line)[14] == datetime(2020, 3, 1)
+
+
 def test_days_and_months_in_each_others_place_are_nobodys_to_guess(odd):
     """With 13/01/2024 beside 01/13/2024 no SELECT is offered."""
     (line,) = told(odd([day.strftime("%d/%m/%Y" if i % 2 else "%m/%d/%Y") for i, day in enumerate(DAYS)]))
