@@ -27,7 +27,7 @@ MOST_CELLS = 5_000_000
 
 def table_of(files: Sequence[Path]) -> Table:
     """The rows of all files. Raises DataError for a damaged file, and for one whose columns are not those of the first."""
-    cells, columns = 0, []
+    cells, columns = 0, list[str]()
     for file in files:
         with _readable(file):
             names = names_of(file)
