@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from pipeline.data import text_sql, unread
@@ -26,7 +27,7 @@ from pipeline.monitoring.drift import DriftVerdict, Window, compare
 from pipeline.monitoring.parquet_tables import refuse_other_columns, table_of
 from pipeline.monitoring.profiles.file_columns import Change, FileColumns, changed
 from pipeline.monitoring.profiles.in_memory import profile_of
-from pipeline.monitoring.profiles.layout import Table
+from pipeline.monitoring.profiles.layout import Table, as_float
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference, reference_of
 from pipeline.settings.columns import named_twice
@@ -37,6 +38,8 @@ Kind = Literal["number", "time", "category"]
 ONE_DAY = timedelta(days=1)
 # A window that is shorter is one of hours.
 MOST_OF_A_DAY = 0.75
+# A column with another value in so many of its rows is an identifier, not a feature; numbers are, if they are in order too.
+IDENTIFIER, FEWEST_COUNTED = 0.9, 20
 # A name that no column of theirs has: mails are read or unread.
 UNREAD = "perennial unread"
 
@@ -58,12 +61,13 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     now = _read(current, own_kinds)
     # What a column without any value is, the other side says.
     kinds = {c: kind or (c in now.columns and _kind(now[c])) or "category" for c, kind in own_kinds.items()}
-    numeric, missing = _there(now, [c for c, kind in kinds.items() if kind == "number"])
+    numbers = [c for c, kind in kinds.items() if kind == "number"]
+    counters = [c for c in numbers if _is_counter(before[c])]
+    numeric, missing = _there(now, [c for c in numbers if c not in counters])
     now, unread = _with_numbers(now, [c for c in numeric if _kind(now[c]) not in ("number", None)], current)
     numeric = [c for c in numeric if c not in unread]
-    # A column that differs in nearly every row is an identifier, not a feature.
     texts = [c for c, kind in kinds.items() if kind == "category"]
-    categorical, no_texts = _there(now, [c for c in texts if before[c].nunique() <= 0.9 * len(before)])
+    categorical, no_texts = _there(now, [c for c in texts if before[c].nunique() <= IDENTIFIER * len(before)])
     truths = {c for c in categorical if _is_truth(before[c])}
     before, now = (_with_texts(table, categorical, truths) for table in (before, now))
     times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
@@ -73,6 +77,7 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     judged = replace(judged, limits=judged.limits.replace("training data", "the reference"))
     left_out = {
         "another text in nearly every row": [c for c in texts if c not in categorical and c not in no_texts],
+        "a number that goes on from row to row": counters,
         "times": [c for c, kind in kinds.items() if kind == "time"],
         f"not in {reference}": [c for c in now.columns if c not in kinds],
     }
@@ -164,6 +169,15 @@ def _kind(column: pd.Series) -> Kind | None:
         return "time"
     number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     return "number" if number else "category"
+
+
+def _is_counter(column: pd.Series) -> bool:
+    """Whether whole numbers only rise, or only fall, in nearly every row: they number the rows, or are their times, and are no feature."""
+    values = as_float(column)
+    if len(values) <= FEWEST_COUNTED or not np.isfinite(values).all() or (values % 1).any():
+        return False
+    steps = np.sign(np.diff(values))
+    return bool(abs(steps.sum()) > IDENTIFIER * len(steps) and (steps.min() >= 0 or steps.max() <= 0))
 
 
 def _is_truth(column: pd.Series) -> bool:

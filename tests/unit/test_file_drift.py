@@ -274,3 +274,26 @@ def test_what_lies_beside_the_data_of_a_folder_is_none_of_it(rows, tmp_path):
         (tmp_path / "now" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "now" / name).write_bytes(b"no rows")
     assert compare_files(tmp_path / "a.parquet", tmp_path / "now").drift.rows_now == 2 * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("values", "left_out"),
+    [
+        (lambda n: np.arange(n) + 7, True),
+        (lambda n: 1_700_000_000 - 60 * np.arange(n) // 61, True),
+        (lambda n: np.arange(n) // 2, False),
+        (lambda n: np.arange(n) / 4, False),
+        (lambda n: np.where(np.arange(n) == 9, np.nan, np.arange(n)), False),
+        (lambda n: np.random.default_rng(0).permutation(n), False),
+    ],
+)
+def test_a_number_that_goes_on_from_row_to_row_is_no_feature(rows, tmp_path, values, left_out):
+    """Of a later table each would be drift: rows are numbered, or have their times in seconds. Measures in order are compared."""
+    write(rows.assign(n=values(len(rows))), tmp_path / "a.csv")
+    write(rows.assign(n=values(len(rows)) + len(rows)), tmp_path / "b.parquet")
+    found = compare_files(tmp_path / "a.csv", tmp_path / "b.parquet").drift
+    assert (found.verdict, "n" in [feature.feature for feature in found.features]) == (
+        "no drift" if left_out else "drift",
+        not left_out,
+    )
+    assert ("n (a number that goes on from row to row)" in found.reason) == left_out
