@@ -96,6 +96,15 @@ def test_a_rise_that_goes_on_is_another_change_where_the_retrain_has_cured_some_
         assert held(rising(seed, cured=0.03)) == "" == held(rising(seed, jump=0.2))
 
 
+@pytest.mark.parametrize("week", [13, 14, 16, 20])
+def test_a_jump_after_a_retrain_for_a_small_rise_is_another_change(week):
+    """However soon it comes: a retrain that noise alone asked for does not keep a model from the one that it needs."""
+    for seed in range(4):
+        losses = rising(seed) - 0.007 * np.arange(30)
+        losses[:, week:] += 0.5
+        assert held(losses) == ""
+
+
 def test_without_the_guard_noise_alone_would_be_retrained_for():
     """A retrain that costs less than the noise of the loss follows another one: the guard is what ends that."""
     assert max(len(retrains(year(seed, 1), 0.005, guarded=False)) for seed in range(6)) > 1

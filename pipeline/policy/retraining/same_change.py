@@ -38,7 +38,7 @@ def not_taken_off(known: Known, since: int) -> str:
     last = before[FIRST:][-FIRST:]
     rise = float(last.mean() - before[:FIRST].mean())
     error = noise(np.diff(before)) * math.sqrt(1 / len(last) + 1 / FIRST)
-    if rise <= RISEN * error or gaps.mean() >= LEAST_SHARE * rise or _departed(known.losses[known.live], since):
+    if rise <= RISEN * error or gaps.mean() >= LEAST_SHARE * rise or _departed(known, since, rise):
         return ""
     less = f"{figure(abs(float(gaps.mean())))} {'less' if gaps.mean() >= 0 else 'more'}"
     return (
@@ -52,18 +52,20 @@ def noise(steps: np.ndarray) -> float:
     return math.sqrt(float((steps**2).mean()) / 2)
 
 
-def _departed(losses: np.ndarray, since: int) -> bool:
-    """Whether the loss of some windows is above the line through those from `since` up to them."""
-    windows = since + np.flatnonzero(~np.isnan(losses[since:]))
-    found = losses[windows]
-    if len(found) < LINE + AFTER:
-        return False
-    deviation = noise(np.diff(found))
-    for begin in range(LINE, len(found) - AFTER + 1):
-        on, later = windows[:begin], windows[begin : begin + AFTER]
-        slope, at_zero = np.polyfit(on, found[:begin], 1)
+def _departed(known: Known, since: int, rise: float) -> bool:
+    """Whether the loss of some windows is above the line of those before them: since the window `since`, or where these are too few the last
+    ones of the version before too. Along that line lies where the change began, so there it has to be above by more than the `rise`."""
+    before = np.arange(known.losses.shape[1]) < since
+    losses = np.where(before, known.losses[len(known.born) - 2], known.losses[known.live])
+    windows = np.flatnonzero(~np.isnan(losses))
+    found, own = losses[windows], int((windows < since).sum())
+    for begin in range(max(own + 1, LINE), len(found) - AFTER + 1):
+        first = own if begin - own >= LINE else begin - LINE
+        on, later = windows[first:begin], windows[begin : begin + AFTER]
+        slope, at_zero = np.polyfit(on, found[first:begin], 1)
         above = float((found[begin : begin + AFTER] - slope * later - at_zero).mean())
         reach = (later.mean() - on.mean()) ** 2 / ((on - on.mean()) ** 2).sum()
-        if above > DEPARTED * deviation * math.sqrt(1 / len(on) + 1 / len(later) + reach):
+        error = noise(np.diff(found[:begin])) * math.sqrt(1 / len(on) + 1 / len(later) + reach)
+        if above > DEPARTED * error and (first == own or above > rise):
             return True
     return False
