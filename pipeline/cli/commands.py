@@ -272,17 +272,15 @@ def timeline(arguments: argparse.Namespace) -> Answer:
     # One more than is shown says whether there are more.
     found = timeline(context.ledger, model, until, arguments.last + 1 if arguments.last else 0)
     events = found[-arguments.last :]
-    values = {
-        "model": model,
-        "at": until or None,
-        "live": live.as_dict() if live else None,
-        "earlier_left_out": len(found) > len(events),
-        "events": [event.as_dict() for event in events],
-    }
+    if arguments.json:
+        told = {"model": model, "at": until or None, "live": live.as_dict() if live else None}
+        return Answer(
+            "", {**told, "earlier_left_out": len(found) > len(events), "events": [e.as_dict() for e in events]}
+        )
     text = tables.timeline(model, live, events)
     if len(found) > len(events):
         text += f"\nthe newest {len(events):,} events; `perennial timeline {model} --last 0` has the earlier ones too"
-    return Answer(text, values)
+    return Answer(text)
 
 
 def verify(arguments: argparse.Namespace) -> Answer:

@@ -148,12 +148,12 @@ def _undo(model: ModelStatus) -> str:
 def timeline(model: str, live: LiveVersion | None, events: list[TimelineEvent]) -> str:
     if not events:
         return f"{model}: nothing happened yet"
-    rows = table("at", "what")
+    rows = PlainTable("at", "what")
     for event in events:
         mark = f" (a clock was set back: an earlier event has {event.earlier})" if event.earlier else ""
         rows.add_row(event.at, event.what + mark)
     last = f"live: version {live.version} in {live.slot} since {live.since}" if live else "live: nothing"
-    return text(rows, last)
+    return "\n".join([rows.text(WIDTH), last])
 
 
 def ledger_check(checked: LedgerCheck) -> str:
@@ -173,7 +173,7 @@ def trace(traced: Trace) -> str:
         lines.append(f"in neither cache nor remote, and left out: {', '.join(traced.unreadable)}")
     if not traced.versions:
         return "\n".join([*lines, f"no version was registered from it (data {', '.join(traced.data_versions)})"])
-    rows = table("model", "version", "registered as", "as of", "data", "revision", "live")
+    rows = PlainTable("model", "version", "registered as", "as of", "data", "revision", "live")
     for v in traced.versions:
         live = [f"{_minute(p.start)} to {_minute(p.end) if p.end else 'now'}" for p in v.live]
         rows.add_row(
@@ -185,7 +185,7 @@ def trace(traced: Trace) -> str:
             str(v.partition.revision) if v.partition else "",
             "; ".join(live) or "never",
         )
-    return "\n".join([*lines, text(rows)])
+    return "\n".join([*lines, rows.text(WIDTH)])
 
 
 def _minute(at: str) -> str:

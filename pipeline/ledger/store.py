@@ -324,10 +324,11 @@ class Ledger:
         """(rows read up to and with the first broken one, its seq or None)."""
         return (checked := self.check_chain()).events, checked.broken
 
-    def clock_steps(self, after: int = 0) -> list[ClockStep]:
-        """The events with a number above `after` whose time is more than a second before that of an earlier event."""
+    def clock_steps(self, after: int = 0, upto: int | None = None) -> list[ClockStep]:
+        """The events with a number above `after`, and at most `upto`, whose time is more than a second before that of an earlier event."""
         earlier = sa.func.max(EVENTS.c.at).over(order_by=EVENTS.c.seq, rows=(None, -1)).label("earlier")
-        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(EVENTS.c.seq > after).subquery()
+        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(EVENTS.c.seq > after)
+        timed = (timed.where(EVENTS.c.seq <= upto) if upto is not None else timed).subquery()
         with self._reported(), self._connected() as connection:
             before: str | None = ""
             if after:

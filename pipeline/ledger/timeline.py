@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from pipeline.errors import LedgerError
 from pipeline.ledger.events import Event, timeline_kinds
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, Undeployed
@@ -35,7 +36,7 @@ class TimelineEvent:
 
     def as_dict(self) -> dict[str, Any]:
         """Its fields; an empty body, and `earlier` where it is not set, are left out."""
-        return {name: value for name, value in asdict(self).items() if name not in ("details", "earlier") or value}
+        return {name: value for name, value in vars(self).items() if name not in ("details", "earlier") or value}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class LivePeriod:
 def timeline(ledger: Ledger, model: str, until: str = "", last: int = 0) -> list[TimelineEvent]:
     """The model's events that have a sentence, in the order in which they happened; with `last` only so many of the newest."""
     told = _told(ledger, model, until, last)
-    set_back = {step.seq: step.earlier for step in ledger.clock_steps(told[0].seq - 1)} if told else {}
+    steps = ledger.clock_steps(told[0].seq - 1, told[-1].seq) if told else []
+    set_back = {step.seq: step.earlier for step in steps}
     return [
         TimelineEvent(entry.at, entry.kind, entry.run, entry.event.sentence(), entry.body, set_back.get(entry.seq, ""))
         for entry in told
@@ -179,13 +181,33 @@ def _package(move: Move) -> PackageOfVersion:
 
 def live_periods(ledger: Ledger, model: str, version: str) -> list[LivePeriod]:
     """When `version` was live, oldest first."""
-    periods: list[LivePeriod] = []
+    return _periods(rolled_up(ledger, MOVED, model=model)[MOVED]).get(version, [])
+
+
+def live_periods_of(ledger: Ledger, models: Collection[str]) -> dict[str, dict[str, list[LivePeriod]]]:
+    """The same of all versions of the models, by model and version. Raises LedgerError."""
+    rows: dict[str, list[Any]] = {model: [] for model in models}
+    try:
+        for row in rolled_up(ledger, MOVED)[MOVED]:
+            if row[0] in rows:
+                rows[row[0]].append(row)
+    except LedgerError:
+        # An event that cannot be read is the trouble of its own model.
+        rows = {model: list(rolled_up(ledger, MOVED, model=model)[MOVED]) for model in models}
+    return {model: _periods(moves) for model, moves in rows.items()}
+
+
+def _periods(moves: Iterable[Any]) -> dict[str, list[LivePeriod]]:
+    """By version, of one model's rows of MOVED."""
+    found: dict[str, list[LivePeriod]] = {}
     current, start = None, ""
-    for _, _, at, kind, _, moved, _, _ in rolled_up(ledger, MOVED, model=model)[MOVED]:
+    for _, _, at, kind, _, moved, _, _ in moves:
         live = None if kind == Undeployed.KIND else moved
         if live == current:
             continue
-        if current == version:
-            periods.append(LivePeriod(start, at))
+        if current is not None:
+            found.setdefault(current, []).append(LivePeriod(start, at))
         current, start = live, at
-    return [*periods, LivePeriod(start, None)] if current == version else periods
+    if current is not None:
+        found.setdefault(current, []).append(LivePeriod(start, None))
+    return found

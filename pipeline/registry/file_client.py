@@ -212,9 +212,23 @@ class FileClient:
             raise NotThereError(f"Run with id={run} not found")
         return found[0]
 
-    def runs_before(self, experiment: str, before_ms: int) -> list[Run]:
-        """The runs of an experiment that began before that time and are not deleted."""
-        return self._runs("experiment_id = ? AND start_time < ? AND lifecycle_stage = 'active'", experiment, before_ms)
+    def runs_without_version(self, name: str, experiment: str, before_ms: int) -> list[Run]:
+        """The runs of a model's experiment that began before that time, are not deleted, and made none of its versions."""
+        of = "experiment_id = ? AND start_time < ? AND lifecycle_stage = 'active'"
+        made = "SELECT run_id FROM model_versions WHERE name = ? AND current_stage != ? AND run_id IS NOT NULL"
+        return self._runs(f"{of} AND run_uuid NOT IN ({made})", experiment, before_ms, name, GONE)
+
+    def places(self, name: str) -> dict[str, list[str]]:
+        """Where the artifacts of each version of a model lie whose run is there: those of the run, then those of its logged model. In one
+        query, for a model of years has hundreds."""
+        # A version's source is models:/ and the id.
+        places = self.store.rows(
+            "SELECT version, artifact_uri, artifact_location FROM model_versions JOIN runs ON run_uuid = run_id "
+            "LEFT JOIN logged_models ON model_id = substr(source, 9) WHERE model_versions.name = ? AND current_stage != ?",
+            name,
+            GONE,
+        )
+        return {str(version): [place for place in of if place] for version, *of in places}
 
     def _runs(self, where: str, *values: str | int) -> list[Run]:
         columns = "run_uuid, artifact_uri, lifecycle_stage, start_time, end_time"

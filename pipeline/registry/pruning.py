@@ -3,7 +3,7 @@ old pages of looks. The runs, their tags, metrics and small records stay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -38,10 +38,20 @@ def named_versions(registry: Registry, name: str) -> dict[str, str]:
     return {str(version): alias for alias, version in aliases.items() if not alias.startswith("asof-")}
 
 
-def large_files(registry: Registry, name: str, version: str) -> list[tuple[str, int]]:
-    """The large artifacts of a version that are there, each with its size in bytes. Raises RegistryError."""
+def large_files(registry: Registry, name: str, versions: Collection[str]) -> list[tuple[str, int]]:
+    """The large artifacts of versions that are there, each with its size in bytes. Raises RegistryError."""
     with _reported(registry):
-        return [(path, size) for _, path, size in _found(registry, name, version)]
+        client = registry.reading()
+        places = client.places(name) if versions and isinstance(client, FileClient) else {}
+        return [
+            (path, size)
+            for version in versions
+            for _, path, size in (
+                _large(*map(artifacts.of_uri, places[version]))
+                if version in places
+                else _found(registry, name, version)
+            )
+        ]
 
 
 def remove(registry: Registry, name: str, version: str, at: datetime) -> list[tuple[str, int]]:
@@ -68,15 +78,16 @@ def refused_runs(
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             return []
-        with_version = {version.run_id for version in _all(client.search_model_versions, f"name = '{name}'")} | {*made}
-        runs = _runs_before(client, experiment.experiment_id, int(before.timestamp() * 1000))
-        return [run for run in runs if run.info.run_id not in with_version and _may_go(run, before, going_on)]
+        runs = _without_version(client, name, experiment.experiment_id, int(before.timestamp() * 1000))
+        return [run for run in runs if run.info.run_id not in made and _may_go(run, before, going_on)]
 
 
-def _runs_before(client: MlflowClient | FileClient, experiment: str, before_ms: int) -> Iterator[Any]:
+def _without_version(client: MlflowClient | FileClient, name: str, experiment: str, before_ms: int) -> list[Any]:
     if isinstance(client, FileClient):
-        return iter(client.runs_before(experiment, before_ms))
-    return _all(client.search_runs, [experiment], f"attributes.start_time < {before_ms}")
+        return client.runs_without_version(name, experiment, before_ms)
+    with_version = {version.run_id for version in _all(client.search_model_versions, f"name = '{name}'")}
+    runs = _all(client.search_runs, [experiment], f"attributes.start_time < {before_ms}")
+    return [run for run in runs if run.info.run_id not in with_version]
 
 
 def _may_go(run: Run, before: datetime, going_on: Collection[str]) -> bool:
@@ -148,8 +159,15 @@ def _reported(registry: Registry) -> Iterator[None]:
 
 
 def _found(registry: Registry, name: str, version: str) -> Iterator[tuple[ArtifactRepository | Folder, str, int]]:
-    for repository, item in artifacts.of_run(registry, name, version):
+    yield from _large(artifacts.of_run(registry, name, version), artifacts.of_model(registry, name, version))
+
+
+def _large(
+    of_run: Iterable[tuple[ArtifactRepository | Folder, Any]],
+    of_model: Iterable[tuple[ArtifactRepository | Folder, Any]] = (),
+) -> Iterator[tuple[ArtifactRepository | Folder, str, int]]:
+    for repository, item in of_run:
         if item.path in LARGE:
             yield repository, item.path, artifacts.size(repository, item)
-    for repository, item in artifacts.of_model(registry, name, version):
+    for repository, item in of_model:
         yield repository, item.path, artifacts.size(repository, item)

@@ -15,7 +15,7 @@ from pipeline.ledger.columns import text
 from pipeline.ledger.data_revisions import Revision, revisions_of
 from pipeline.ledger.events import DataLanded, VersionRegistered
 from pipeline.ledger.store import EVENTS, Entry
-from pipeline.ledger.timeline import LivePeriod, live_periods
+from pipeline.ledger.timeline import LivePeriod, live_periods_of
 from pipeline.workspaces import dvc_remote
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -96,9 +96,11 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
             "is no data version and no partition's date that a run has landed",
             f"give at least {SHORTEST_PREFIX} characters; the latest data versions are: {', '.join(latest) or 'none'}",
         )
+    registered = _registered(context, model, used)
+    live = live_periods_of(context.ledger, {entry.model for entry in registered})
     versions = [
-        _version(context, entry, histories.get(entry.model, []), day, used[entry.event.data_version])
-        for entry in _registered(context, model, used)
+        _version(entry, live[entry.model], histories.get(entry.model, []), day, used[entry.event.data_version])
+        for entry in registered
     ]
     return Trace(data, list(used), lost, versions, dict(sorted(histories.items())) if day else None)
 
@@ -148,7 +150,11 @@ def _registered(context: Context, model: str, used: Collection[str]) -> list[Ent
 
 
 def _version(
-    context: Context, entry: Entry[VersionRegistered], of_day: list[Revision], day: str | None, md5: str
+    entry: Entry[VersionRegistered],
+    live: Mapping[str, list[LivePeriod]],
+    of_day: list[Revision],
+    day: str | None,
+    md5: str,
 ) -> TracedVersion:
     registered = entry.event
     return TracedVersion(
@@ -161,5 +167,5 @@ def _version(
         partition=next((TracedPartition(str(day), r.number, r.rows, md5) for r in of_day if r.md5 == md5), None),
         run=entry.run,
         registered_at=entry.at,
-        live=live_periods(context.ledger, entry.model, registered.version),
+        live=live.get(registered.version, []),
     )

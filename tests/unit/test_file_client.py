@@ -69,8 +69,10 @@ def test_a_run_is_told_with_its_figures(client: FileClient) -> None:
     assert (run.data.tags, run.data.params, run.info.end_time) == ({"t": "v"}, {"p": "7"}, 200)
     (made,) = run.outputs.model_outputs
     assert client.get_logged_model(made.model_id).artifact_location == "/there"
-    assert [each.info.run_id for each in client.runs_before("7", 101)] == ["r2"]
-    assert client.runs_before("7", 100) == []
+    assert [each.info.run_id for each in client.runs_without_version("other", "7", 101)] == ["r2"]
+    assert client.runs_without_version("churn", "7", 101) == [], "its version 2 was made by it"
+    assert client.runs_without_version("other", "7", 100) == []
+    assert client.places("churn")["2"] == [run.info.artifact_uri, "/there"]
     with pytest.raises(failures()) as missing:
         client.get_run("r9")
     assert is_missing(missing.value)

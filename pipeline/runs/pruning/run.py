@@ -132,8 +132,7 @@ def _model(context: Context, run: str, model: str, versions: Versions, dry_run: 
     local = [*old_files.reports(context, model, keep), *old_files.predictions(context, model, settings, keep)]
     local += old_files.packages(context, model, versions.removable) + old_files.task_logs(context, model, keep)
     if dry_run:
-        for number in found.versions:
-            _count(found, pruning.large_files(context.registry, model, number))
+        _count(found, pruning.large_files(context.registry, model, found.versions))
         _elsewhere(context, run, found, dry_run)
         for each in local:
             found.add(each.kind, 1, each.size)
