@@ -38,7 +38,8 @@ ROW = {"spend": 100.0, "calls": 4, "plan": "plus"}
 
 def model_of(metric="log_loss", **training) -> Model:
     block = json.loads(json.dumps(CHURN))
-    block["training"] |= {"task": "multiclass", "target": "kind", "options": {}} | training
+    few = FEW.get(training.get("estimator", "hist_gradient_boosting"), {})
+    block["training"] |= {"task": "multiclass", "target": "kind", "options": few} | training
     block["evaluation"]["metric"] = metric
     return Model.model_validate(block)
 
