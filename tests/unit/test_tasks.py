@@ -2,7 +2,6 @@
 
 import json
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +28,7 @@ from pipeline.settings.training import Training
 from pipeline.training import evaluate, fit, package, skops_file, tasks
 from pipeline.training.tasks import Answers
 from pipeline.training.tasks.multiclass import in_order
+from tests.support import in_memory
 
 KINDS = ("high", "low", "mid")
 FEW = {"hist_gradient_boosting": {"max_iter": 20}, "random_forest": {"n_estimators": 20}}
@@ -76,7 +76,7 @@ def client(runtime):
 
 
 def read(values, decimal="."):
-    with duckdb.connect() as connection:
+    with in_memory.connection() as connection:
         connection.register("frame", pd.DataFrame({"kind": values}))
         connection.execute("CREATE TEMP TABLE rows AS SELECT * FROM frame")
         labels.read(connection, Training(task="multiclass", target="kind"), decimal, "m")
