@@ -1,6 +1,5 @@
 """The two labels of a binary task: which one is 1, in every spelling, and what is no label of it."""
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,13 +11,14 @@ from pipeline.monitoring import live_quality
 from pipeline.serving import docs
 from pipeline.settings.models import load
 from pipeline.settings.training import Training
+from tests.support import in_memory
 
 TRAINING = {"target": "y", "numeric": ("x",)}
 
 
 def read(values, positive, decimal="."):
     """The target after reading: a list of 1, 0 and None."""
-    with duckdb.connect() as connection:
+    with in_memory.connection() as connection:
         connection.register("frame", pd.DataFrame({"y": values}))
         connection.execute("CREATE TEMP TABLE rows AS SELECT * FROM frame")
         labels.read(connection, Training(**TRAINING, positive=positive), decimal, "m")

@@ -2,7 +2,6 @@
 
 import json
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +28,7 @@ from pipeline.settings.training import Training
 from pipeline.training import evaluate, fit, package, skops_file, tasks
 from pipeline.training.tasks import Answers
 from pipeline.training.tasks.multiclass import in_order
+from tests.support import in_memory
 
 KINDS = ("high", "low", "mid")
 FEW = {"hist_gradient_boosting": {"max_iter": 20}, "random_forest": {"n_estimators": 20}}
@@ -38,7 +38,8 @@ ROW = {"spend": 100.0, "calls": 4, "plan": "plus"}
 
 def model_of(metric="log_loss", **training) -> Model:
     block = json.loads(json.dumps(CHURN))
-    block["training"] |= {"task": "multiclass", "target": "kind", "options": {}} | training
+    few = FEW.get(training.get("estimator", "hist_gradient_boosting"), {})
+    block["training"] |= {"task": "multiclass", "target": "kind", "options": few} | training
     block["evaluation"]["metric"] = metric
     return Model.model_validate(block)
 
@@ -75,7 +76,7 @@ def client(runtime):
 
 
 def read(values, decimal="."):
-    with duckdb.connect() as connection:
+    with in_memory.connection() as connection:
         connection.register("frame", pd.DataFrame({"kind": values}))
         connection.execute("CREATE TEMP TABLE rows AS SELECT * FROM frame")
         labels.read(connection, Training(task="multiclass", target="kind"), decimal, "m")
