@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.settings.columns import Hook
 from pipeline.settings.model_gates import Calibration, Churn, Export, Fairness, Sanity, Slices, SupplyChain
@@ -122,3 +123,14 @@ class Gates(Section):
     # How long each of them may take.
     own_minutes: float = Field(default=10, gt=0, le=MOST)
     contract: Contract = Contract()
+
+    @field_validator("modes", mode="before")
+    @classmethod
+    def modes_are_words(cls, value: Any) -> Any:
+        """Says which gate has none: who writes YAML 1.1 has true and false for an `on` and an `off` without quotes."""
+        for gate, mode in value.items() if isinstance(value, dict) else ():
+            if mode not in get_args(Mode):
+                raise ValueError(
+                    f"{gate} must be one of {', '.join(get_args(Mode))}; got {json.dumps(mode, default=str)[:40]}"
+                )
+        return value

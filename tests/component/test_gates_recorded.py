@@ -1,11 +1,17 @@
 """What MLflow has of a run's gates: the report that people read, and figures that a search compares."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from pipeline.context import Context
-from pipeline.registry import card_records, trained_rows
+from pipeline.errors import GateError
+from pipeline.registry import card_records, record, trained_rows
 from pipeline.registry.judged import TAG, judged_champion
-from pipeline.registry.versions import PACKAGE_TAG
+from pipeline.registry.versions import PACKAGE_TAG, RETRAIN
+from pipeline.training.signing import SigningKey
 
 
 def test_mlflow_has_the_report_and_finds_a_run_by_a_gate(version_one, tmp_path, caplog):
@@ -33,3 +39,16 @@ def test_mlflow_has_the_report_and_finds_a_run_by_a_gate(version_one, tmp_path, 
     assert judged_champion(registry, "churn", "1", digest) is None and "has another digest than its tag" in caplog.text
     assert trained_rows.trained_to(registry, "churn", "1") == "2024-02-23T00:00:00+00:00"
     assert trained_rows.trained_to(registry, "churn", "99") is None
+
+
+def test_what_is_not_what_was_packaged_is_neither_signed_nor_registered(churn_package, tmp_path):
+    """A file of the package that changed after the gates is named, before anything of the version is in MLflow."""
+    files = SimpleNamespace(package=tmp_path / "package")
+    shutil.copytree(churn_package, files.package)
+    (files.package / "model.onnx").write_bytes(b"other bytes")
+    names = ("model", "run", "code_revision", "as_of", "reason", "uncommitted")
+    workspace = SimpleNamespace(**dict.fromkeys(names, "churn"), files=files, data_version=lambda: "d1.dir")
+    client = SimpleNamespace(search_model_versions=lambda query: [])
+    registry = SimpleNamespace(client=lambda: client, key=SigningKey(tmp_path))
+    with pytest.raises(GateError, match="model churn: package .* model.onnx is not what was packaged; nothing was reg"):
+        record.create_version(registry, workspace, None, "a run", RETRAIN, [])
