@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.arguments import count
+from pipeline.cli.arguments import count, reason
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
 from pipeline.errors import SettingsError
 from pipeline.ledger.approvals import parked_run
@@ -22,12 +22,12 @@ def add_to(add: Any) -> None:
     approve = add("approve", approve_version, "let a version go live, exactly as it is now")
     approve.add_argument("model")
     approve.add_argument("version")
-    approve.add_argument("--reason", default="")
+    approve.add_argument("--reason", type=reason, default="")
     approve.add_argument("--ask", action="store_true", help="ask for it (again) and decide nothing")
     reject = add("reject", reject_version, "a version shall not go live; ends an approval too")
     reject.add_argument("model")
     reject.add_argument("version")
-    reject.add_argument("--reason", default="")
+    reject.add_argument("--reason", type=reason, default="")
     audit = add(
         "audit", audit_model, "who did what to a model, on which evidence; or which version gave one prediction"
     )

@@ -25,3 +25,8 @@ def time(text: str) -> datetime:
         return in_supported_years(utc(found))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {YEARS}") from error
+
+
+def reason(text: str) -> str:
+    """Why a person does something: one line, as the ledger, tables and messages have it."""
+    return " ".join(text.split())

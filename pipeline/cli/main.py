@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline.cli.parser import parser
-from pipeline.errors import PerennialError
+from pipeline.errors import DataError, PerennialError
 from pipeline.settings import logs
+
+# But for the ends of lines, and tabs.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,11 +29,11 @@ def main(argv: list[str] | None = None) -> int:
         as_json = getattr(arguments, "json", False)
         text = json.dumps(_finite(answer.values), indent=2, default=str) if as_json else answer.text
         if text:
-            print(written(text, sys.stdout.encoding))
+            say(written(text, sys.stdout.encoding), sys.stdout)
         return answer.exit_code
     except PerennialError as error:
         if not (arguments.command == "stage" and _left_for_the_run(error)):
-            print(error, file=sys.stderr)
+            print(written(str(error), sys.stderr.encoding), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped by hand; what was live stays live", file=sys.stderr)
@@ -37,9 +41,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def written(text: str, encoding: str | None) -> str:
-    """The text with a question mark for what a terminal of that encoding cannot show: a frame's line, or what a person typed there."""
+    """The text with a question mark for what a terminal of that encoding cannot show: a frame's line, or what a person typed there, where a
+    code that moves the cursor or hides what follows may stand too."""
     encoding = encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
+    return CONTROL.sub("?", text).encode(encoding, "replace").decode(encoding)
+
+
+def say(text: str, out: TextIO) -> None:
+    """Raises DataError where the text cannot be written, as on a full disk. Who reads no further, as `head` does, has what was asked for."""
+    try:
+        print(text, file=out, flush=True)
+    except OSError as error:
+        # So that the rest, which the stream keeps, is not tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise DataError("standard output", f"cannot be written ({error.strerror})", "is there room?") from error
 
 
 def _left_for_the_run(error: PerennialError) -> bool:

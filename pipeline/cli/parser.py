@@ -15,7 +15,7 @@ from pipeline.cli import (
     pruning,
     reliability,
 )
-from pipeline.cli.arguments import count, time
+from pipeline.cli.arguments import count, reason, time
 from pipeline.cli.commands import Answer
 
 
@@ -90,7 +90,7 @@ def _add_run_commands(add: Add) -> None:
     retrain = add("retrain", commands.retrain, "the whole run without Airflow")
     retrain.add_argument("model")
     retrain.add_argument("--as-of", type=time, help="end of the training window, ISO 8601 (default: the model's as_of)")
-    retrain.add_argument("--reason", default="by hand")
+    retrain.add_argument("--reason", type=reason, default="by hand")
     retrain.add_argument("--deploy", action="store_true", help="bring the new version live")
     _add_accept_schema_change(retrain)
     reproduce = add("reproduce", commands.reproduce, "rebuild a version from its records, and compare")
@@ -140,10 +140,10 @@ def _add_rollout_commands(add: Add) -> None:
     freeze = add("freeze", decisions.freeze, "the stop button: no retrain and no new version until then, but by hand")
     freeze.add_argument("model")
     freeze.add_argument("--until", type=time, help="ISO 8601 (default: until `unfreeze`)")
-    freeze.add_argument("--reason", default="by hand")
+    freeze.add_argument("--reason", type=reason, default="by hand")
     unfreeze = add("unfreeze", decisions.unfreeze, "end a freeze")
     unfreeze.add_argument("model")
-    unfreeze.add_argument("--reason", default="by hand")
+    unfreeze.add_argument("--reason", type=reason, default="by hand")
     undeploy = add("undeploy", commands.undeploy, "take a model off the router and end its slots; needs no block")
     undeploy.add_argument("model")
     watch = add("watch", commands.watch, "compare champion and predecessor on matured labels; roll back if worse")
@@ -181,7 +181,7 @@ def _add_ledger_commands(add: Add) -> None:
     roi.add_argument("model", nargs="?")
     verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")
     accepted = "a ledger that was restored on purpose: no longer compare it with the anchors of what is lost"
-    verify.add_argument("--accept", default="", metavar="REASON", help=accepted)
+    verify.add_argument("--accept", type=reason, default="", metavar="REASON", help=accepted)
     prune = add("prune", pruning.prune, "remove what the section keep of params.yaml lets go")
     prune.add_argument("models", nargs="*", metavar="MODEL")
     prune.add_argument("--dry-run", action="store_true", help="say what would go and remove nothing")

@@ -66,7 +66,8 @@ def text(*parts: Any) -> str:
     from rich.console import Console
 
     out = io.StringIO()
-    console = Console(file=out, width=WIDTH, highlight=False)
+    # FORCE_COLOR, which CI sets, would put a terminal's codes into it.
+    console = Console(file=out, width=WIDTH, highlight=False, force_terminal=False, color_system=None)
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, str))
     return out.getvalue().rstrip()

@@ -13,6 +13,14 @@ def with_psycopg2(url: str) -> sa.engine.URL:
     return parsed.set(drivername="postgresql+psycopg2") if parsed.drivername == "postgresql" else parsed
 
 
+def without_password(url: str) -> str:
+    """The address for a message. Of what is none nothing is shown, because a password may stand anywhere in it."""
+    try:
+        return sa.engine.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return "address"
+
+
 def durable(connection: Any, _record: Any) -> None:
     # Keeps sqlite3 from opening transactions itself; `Ledger._locked` begins them with BEGIN IMMEDIATE.
     connection.isolation_level = None

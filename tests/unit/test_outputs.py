@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline.cli.accounts import month
-from pipeline.cli.arguments import time
+from pipeline.cli.arguments import reason, time
+from pipeline.cli.main import say
 from pipeline.cli.outputs import refuse, write, writing
 from pipeline.cli.parser import parser
 from pipeline.data import s3
-from pipeline.errors import DataError, RolloutError, SettingsError
+from pipeline.errors import DataError, LedgerError, RolloutError, SettingsError
+from pipeline.ledger.store import Ledger
 from pipeline.rollout.undeploy import undeploy
 from pipeline.runs.scoring_interval import Interval
 
@@ -88,3 +90,27 @@ def test_a_fault_of_s3_is_the_exceptions_own_line():
     )
     assert s3.what_failed(traceback) == "NoCredentialsError: Unable to locate"
     assert s3.what_failed(f"{traceback}\n\nLINE 1: SELECT 's3://x'\n    ^^^^") == "NoCredentialsError: Unable to locate"
+
+
+def test_a_reason_is_one_line():
+    """What a person types over two lines is one in the ledger, in `status` and in a message."""
+    assert reason(" Black\n Friday\t2026 ") == "Black Friday 2026"
+    assert parser().parse_args(["freeze", "late", "--reason", "a\nb"]).reason == "a b"
+
+
+def test_an_answer_that_cannot_be_written_is_one_line():
+    """Standard output on a full disk is told in one line; a reader that has read enough is no fault, and nothing is tried again."""
+    with open("/dev/full", "w") as full, pytest.raises(DataError, match="standard output: cannot be written"):
+        say("an answer", full)
+    read, write_end = os.pipe()
+    os.close(read)
+    with open(write_end, "w") as gone:
+        say("an answer", gone)
+        say("another", gone)
+
+
+def test_an_address_that_is_none_is_not_shown():
+    """A ledger's address that cannot be read is one line that names the variable, without what may be a password."""
+    with pytest.raises(LedgerError, match="PERENNIAL_LEDGER_URL") as refused:
+        Ledger("postgres//u:secret@h")
+    assert "secret" not in str(refused.value)

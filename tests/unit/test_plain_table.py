@@ -1,5 +1,6 @@
 """The table of `status`: columns as wide as their cells, and no line wider than the terminal."""
 
+from pipeline.cli import tables
 from pipeline.cli.main import written
 from pipeline.cli.plain_table import PlainTable, _cells
 
@@ -33,3 +34,20 @@ def test_what_is_too_wide_is_folded_and_nothing_is_lost():
 def test_what_a_terminal_cannot_show_is_a_question_mark():
     """The frame of a table in Latin-1, and half a surrogate pair that a person typed, take no answer away."""
     assert written("──é", "latin-1") == "??é" and written("a\udcff", "utf-8") == "a?" and written("é", None) == "é"
+
+
+def test_a_table_is_plain_text_where_colours_are_forced(monkeypatch):
+    """With FORCE_COLOR, as in CI, a table has the same letters and no codes of a terminal."""
+    from rich.table import Table
+
+    table = Table("at", "what")
+    table.add_row("now", "nothing")
+    plain = tables.text(table)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert tables.text(table) == plain and "\x1b" not in plain
+
+
+def test_no_text_moves_the_cursor_of_who_reads_it():
+    """A reason or a description with a terminal's control codes is shown with question marks; ends of lines and tabs stay."""
+    assert written("by root: \x1b[2Ja\rb\x9bc\x00", "utf-8") == "by root: ?[2Ja?b?c?"
+    assert written("a\n\tb", "utf-8") == "a\n\tb"
