@@ -9,9 +9,6 @@ from typing import NoReturn
 
 from pipeline.workspaces import stage_server
 
-# So many new objects before Python looks for cycles among them; 700 where nothing is said.
-LOOK_EVERY = 100_000
-
 
 def main() -> NoReturn:
     """Ends the process with the command's exit code."""
@@ -20,8 +17,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = 1
     if code is None:
-        # Imports alone make 300,000 objects, none of which is rubbish: to look among them takes a fifth of a short command's time.
-        gc.set_threshold(LOOK_EVERY)
+        gc.set_threshold(stage_server.LOOK_EVERY)
         from pipeline.cli.main import main as run
 
         code = run()
