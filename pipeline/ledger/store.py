@@ -327,8 +327,8 @@ class Ledger:
     def clock_steps(self, after: int = 0, upto: int | None = None) -> list[ClockStep]:
         """The events with a number above `after`, and at most `upto`, whose time is more than a second before that of an earlier event."""
         earlier = sa.func.max(EVENTS.c.at).over(order_by=EVENTS.c.seq, rows=(None, -1)).label("earlier")
-        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(EVENTS.c.seq > after)
-        timed = (timed.where(EVENTS.c.seq <= upto) if upto is not None else timed).subquery()
+        asked = sa.and_(EVENTS.c.seq > after, EVENTS.c.seq <= upto if upto is not None else sa.true())
+        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(asked).subquery()
         with self._reported(), self._connected() as connection:
             before: str | None = ""
             if after:
