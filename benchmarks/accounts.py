@@ -2,11 +2,13 @@
 
 A command's time has the start of Python in it. It may take a second, a page 200 ms at every look (benchmarks/page_looks.py), a file 200 ms
 until it begins, verifying the chain 10 s; 1,000 events are appended in a second. The first reader of a ledger without roll-ups makes them, and
-its time is shown by itself. MLflow's store is there and has no version; no slot answers.
+its time is shown by itself. MLflow's store has each version; no slot answers. Every command of the parser and every page of the plugin is
+measured, or stands in WORKS or FILES.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -16,23 +18,43 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import long_ledger
-from pipeline.ledger.events import DataLanded, StepEnded
+from benchmarks import long_ledger, long_store
+from pipeline.cli.parser import parser
+from pipeline.ledger.events import DataLanded, StepEnded, VersionRegistered
 from pipeline.ledger.store import Ledger
 
 EVENTS_IN_ALL = int(os.environ.get("PERENNIAL_BENCH_EVENTS", "350000"))
 MODELS = (200, 1)
 COMMAND_S, PAGE_S, VERIFY_S, APPENDED = 1.0, 0.2, 10.0, 1000
 MODEL = "model-0"
+# In the windows of a thousand versions.
+TRACED = "2026-01-05"
 COMMANDS = (
     *("costs", "costs --json", f"costs {MODEL}", "costs --month 2026-10", f"account {MODEL}", "roi", "roi --json"),
     *(f"roi {MODEL}", "status", "status --json", f"status {MODEL}", f"timeline {MODEL}", f"timeline {MODEL} --json"),
     *(f"timeline {MODEL} --at 2026-06-01", f"audit {MODEL}", f"audit {MODEL} --json", "slo", f"slo {MODEL}", "notify"),
-    *(f"freeze {MODEL}", f"unfreeze {MODEL}", "prune --dry-run", f"prune --dry-run {MODEL}"),
+    *(f"freeze {MODEL}", f"unfreeze {MODEL}", "prune --dry-run", f"prune --dry-run {MODEL}", f"card {MODEL}"),
+    f"card {MODEL} --json",
+)
+# Measured with what the ledger has at that time.
+MEASURED_APART = ("costs", "trace", "verify", "search")
+# They train, score, read a source's rows or move slots, and take as long as that does, whatever the ledger has.
+WORKS = (
+    *("stage", "init", "retrain", "reproduce", "predict", "export", "score", "deploy", "rollback", "undeploy", "watch"),
+    *("reconcile", "decide", "drift", "backtest", "approve", "reject"),
 )
 
 
+def not_measured() -> list[str]:
+    """The commands that are neither measured here nor said to work."""
+    known = {command.split()[0] for command in COMMANDS} | {*MEASURED_APART, *WORKS}
+    (commands,) = (each for each in parser()._actions if isinstance(each, argparse._SubParsersAction))
+    return sorted(commands.choices.keys() - known)
+
+
 def main() -> bool:
+    if forgotten := not_measured():
+        raise SystemExit(f"commands that are not measured: {', '.join(forgotten)}; add them to COMMANDS or to WORKS")
     fine = True
     for models in MODELS:
         with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +62,9 @@ def main() -> bool:
             ledger = Ledger(f"sqlite:///{project / 'home' / 'ledger.db'}")
             long_ledger.fill(ledger, models, EVENTS_IN_ALL)
             long_ledger.write_routes(ledger, project / "home")
+            long_ledger.write_lists(ledger, project)
             _make_mlflows_store(project)
+            long_store.fill(ledger, project / "home")
             print(f"{EVENTS_IN_ALL:,} events, models: {models}")
             for what, taken, limit in (*_commands(project, ledger), *_pages(project), *_writes(ledger)):
                 over = limit is not None and taken > limit
@@ -71,6 +95,10 @@ def _commands(project: Path, ledger: Ledger) -> Measured:
         yield command, _command_s(project, command), COMMAND_S
     landed = ledger.latest(DataLanded, count=1)[0]
     yield f"costs --run {landed.run}"[:60], _command_s(project, f"costs --run {landed.run}"), COMMAND_S
+    registered = ledger.last(VersionRegistered, model=MODEL)[0].event
+    search = f"search {MODEL} {registered.version}"
+    yield search, _command_s(project, search), COMMAND_S
+    yield f"trace {TRACED}", _command_s(project, f"trace {TRACED}"), COMMAND_S
     yield "trace of a data version", _command_s(project, f"trace {landed.event.data_version}"), COMMAND_S
     yield "verify", _command_s(project, "verify"), VERIFY_S
 

@@ -13,17 +13,19 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
 from benchmarks import long_ledger
 from pipeline.context import Context
-from pipeline.ledger.events import GatesChecked, StepEnded
+from pipeline.ledger.events import GatesChecked, StepEnded, VersionRegistered
 from pipeline.ledger.store import Ledger
 
 AHEAD_AT_MOST_S = 120.0
 MODEL = "model-0"
+# What the plugin serves besides: a file as it lies on the disk, and FastAPI's own pages.
+FILES = ("/plotly.js", "/reports/{model}/{name}", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
 # What is cut off a long address.
 SHOWN = 26
 
@@ -31,6 +33,8 @@ SHOWN = 26
 def pages(ledger: Ledger) -> tuple[str, ...]:
     """The address of every page and file that there is to look at, of the model that has events."""
     gates = f"gates/{quote(ledger.last(GatesChecked, model=MODEL)[0].run)}"
+    registered = ledger.last(VersionRegistered, model=MODEL)[0].event
+    data = f"data/{registered.data_version}"
     tables = (
         "portfolio",
         "deployments",
@@ -47,8 +51,9 @@ def pages(ledger: Ledger) -> tuple[str, ...]:
         *tables[:1],
         *("rollout", f"rollout/{MODEL}", f"rollout/{MODEL}/state", "roi", f"roi/{MODEL}", f"model/{MODEL}"),
         *(f"audit/{MODEL}", f"audit/{MODEL}?kind=rollout", f"receipts/{MODEL}", f"receipts/{MODEL}?skip=100"),
-        *("events", "events?kind=step_ended", gates),
-        *(f"{table}.{form}" for table in (*tables, f"model/{MODEL}", *parts, gates) for form in ("csv", "json")),
+        *("events", "events?kind=step_ended", gates, data, f"card/{MODEL}/{registered.version}"),
+        *(f"backtest/{MODEL}", f"freeze/{MODEL}"),
+        *(f"{table}.{form}" for table in (*tables, f"model/{MODEL}", *parts, gates, data) for form in ("csv", "json")),
     )
 
 
@@ -61,12 +66,26 @@ def main() -> None:
     perennial.rollout_routes.may_operate = lambda user, model: True
     app = perennial.create_page()
     app.dependency_overrides[get_user] = lambda: None
+    looked_at = pages(Context.here().ledger)
+    if forgotten := not_looked_at(app, looked_at):
+        raise SystemExit(f"pages that nobody looks at here: {', '.join(forgotten)}; add them to `pages`")
     began = time.process_time()
     _make_ahead()
     print(json.dumps(["made ahead", "", time.process_time() - began]), flush=True)
-    for page in pages(Context.here().ledger):
+    for page in looked_at:
         for look, seconds in _in_a_fork(lambda page=page: _looks(app, page)):
             print(json.dumps([page, look, seconds]), flush=True)
+
+
+def not_looked_at(app: Any, looked_at: Sequence[str]) -> list[str]:
+    """The addresses of the app's pages and files that none of these is of."""
+    asked = [unquote(f"/{page.partition('?')[0]}") for page in looked_at]
+    shown = [route for route in app.routes if "GET" in (getattr(route, "methods", None) or ())]
+    return [
+        route.path
+        for route in shown
+        if route.path not in FILES and not any(route.path_regex.match(address) for address in asked)
+    ]
 
 
 def _make_ahead() -> None:

@@ -24,7 +24,7 @@ def costs(arguments: argparse.Namespace) -> Answer:
 
     _without_pauses()
     context = context_of_a_person()
-    model = known_model(context, arguments.model)
+    model = known_model(context, arguments.model, past=True)
     terms = Terms.of(context.params)
     with context.ledger.reading():
         bill = statement(context.ledger, terms, model=model, month=arguments.month, run=arguments.run)
@@ -45,7 +45,7 @@ def account(arguments: argparse.Namespace) -> Answer:
 
     _without_pauses()
     context = context_of_a_person()
-    model, terms = known_model(context, arguments.model), Terms.of(context.params)
+    model, terms = known_model(context, arguments.model, past=True), Terms.of(context.params)
     with context.ledger.reading():
         told = account_of(context.ledger, terms, model, last=arguments.last)
     return Answer("", told.as_dict()) if arguments.json else Answer(account_table.account(told))
@@ -58,7 +58,7 @@ def roi(arguments: argparse.Namespace) -> Answer:
 
     _without_pauses()
     context = context_of_a_person()
-    model = known_model(context, arguments.model)
+    model = known_model(context, arguments.model, past=True)
     with context.ledger.reading():
         earned = roi_of(context.ledger, Terms.of(context.params), context.params.baseline, model=model)
         told = earned.as_dict()

@@ -72,7 +72,7 @@ def audit_model(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs import audit
 
     context = context_of_a_person()
-    model = known_model(context, arguments.model)
+    model = known_model(context, arguments.model, past=True)
     if arguments.request:
         if arguments.kind:
             raise SettingsError("audit --kind", "is for a model, not for a request", "leave one of the two out")

@@ -35,16 +35,19 @@ def context_of_a_person() -> Context:
     return replace(context, asked_by=context.environment.user)
 
 
-def known_model(context: Context, model: str | None) -> str:
+def known_model(context: Context, model: str | None, past: bool = False) -> str:
     """The model's name, or '' for all models. Raises SettingsError for a name that neither params.yaml nor the ledger has.
 
-    A model whose block is broken or gone is known as long as the ledger says that it was live: it can be seen, rolled back and ended.
+    A model whose block is broken or gone is known as long as the ledger says that it was live: it can be seen, rolled back and ended. Where
+    the `past` is asked for, one that was renamed or removed before it was live is known too: what it cost is in the sum of all.
     """
     from pipeline.ledger.rollout_events import MOVES
 
-    if model and model not in context.params.broken and not context.ledger.last(*MOVES, model=model):
+    if not model or model in context.params.broken or context.ledger.last(*MOVES, model=model):
+        return model or ""
+    if not past or model not in context.ledger.models():
         context.params.model(model)
-    return model or ""
+    return model
 
 
 def as_of_look(context: Context, as_of: datetime | None) -> datetime:
@@ -267,7 +270,7 @@ def timeline(arguments: argparse.Namespace) -> Answer:
 
     context = context_of_a_person()
     until = arguments.at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if arguments.at else ""
-    model = known_model(context, arguments.model)
+    model = known_model(context, arguments.model, past=True)
     live = live_at(context.ledger, model, until)
     # One more than is shown says whether there are more.
     found = timeline(context.ledger, model, until, arguments.last + 1 if arguments.last else 0)

@@ -24,7 +24,7 @@ from pipeline.errors import LedgerError
 from pipeline.ledger import chain, every_event  # noqa: F401
 from pipeline.ledger.appending import add_rows
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chained
-from pipeline.ledger.connections import durable, with_psycopg2, without_password
+from pipeline.ledger.connections import durable, with_psycopg2
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 from pipeline.ledger.json_text import read_json
 
@@ -327,8 +327,8 @@ class Ledger:
     def clock_steps(self, after: int = 0, upto: int | None = None) -> list[ClockStep]:
         """The events with a number above `after`, and at most `upto`, whose time is more than a second before that of an earlier event."""
         earlier = sa.func.max(EVENTS.c.at).over(order_by=EVENTS.c.seq, rows=(None, -1)).label("earlier")
-        until = EVENTS.c.seq <= upto if upto is not None else sa.true()
-        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(EVENTS.c.seq > after, until).subquery()
+        asked = sa.and_(EVENTS.c.seq > after, EVENTS.c.seq <= upto if upto is not None else sa.true())
+        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(asked).subquery()
         with self._reported(), self._connected() as connection:
             before: str | None = ""
             if after:
@@ -368,7 +368,7 @@ class Ledger:
             connection.commit()
 
     def _failed(self, error: Exception) -> LedgerError:
-        shown = without_password(self.url)
+        shown = sa.engine.make_url(self.url).render_as_string(hide_password=True)
         observed = (str(error) or type(error).__name__).splitlines()[0]
         if "malformed JSON" in observed or "type json" in observed:
             return LedgerError(f"ledger {shown}", f"the body of an event is no JSON ({observed})", VERIFY)

@@ -39,9 +39,10 @@ def refused(uri: str, error: Exception) -> RegistryError:
     return RegistryError(f"mlflow {uri}", (str(error) or type(error).__name__).splitlines()[0], "look at MLflow's log")
 
 
-def failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], type[Exception]]:
     """What a client raises. MLflow, which takes a second to import, has raised nothing as long as it is not imported."""
-    return NotThereError, getattr(sys.modules.get("mlflow.exceptions"), "MlflowException", NotThereError)
+    of_mlflow: type[Exception] = getattr(sys.modules.get("mlflow.exceptions"), "MlflowException", NotThereError)
+    return NotThereError, of_mlflow
 
 
 def is_missing(error: Exception) -> bool:
@@ -66,7 +67,7 @@ def model_version(client: MlflowClient | FileClient, name: str, version: str) ->
 def versions_of(client: MlflowClient | FileClient, name: str) -> list[str]:
     """The numbers of the model's versions, the newest last; none of a model that is not there."""
     # In MLflow's filter a quote would end the name; no model's name has one.
-    found = [] if "'" in name else client.search_model_versions(f"name = '{name}'")
+    found: list[Any] = [] if "'" in name else client.search_model_versions(f"name = '{name}'")
     return sorted((str(v.version) for v in found), key=int)
 
 

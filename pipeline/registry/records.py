@@ -58,7 +58,7 @@ def download(
     client: MlflowClient | FileClient, name: str, registered: ModelVersion, artifact: str, folder: Path
 ) -> Path:
     """Fetches an artifact of a version into `folder`. Raises RegistryError when MLflow does not have it."""
-    run = registered.run_id
+    run = registered.run_id or ""
     if PRUNED_TAG in registered.tags:
         raise pruned(name, registered)
     folder.mkdir()
