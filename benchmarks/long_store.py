@@ -62,9 +62,9 @@ def _of_version(entry: Entry[VersionRegistered], experiment: int, root: Path) ->
     event, model, run = entry.event, entry.model, _run(entry)
     at, version = int(datetime.fromisoformat(entry.at).timestamp() * 1000), int(event.version)
     logged, folder = f"m-{run}", root / model
-    columns = "run_uuid, artifact_uri, lifecycle_stage, status, start_time, end_time, experiment_id"
+    columns = "run_uuid, user_id, artifact_uri, lifecycle_stage, status, start_time, end_time, experiment_id"
     artifacts = str(folder / run / "artifacts")
-    yield f"{INTO} runs ({columns})", (run, artifacts, "active", "FINISHED", at, at, experiment)
+    yield f"{INTO} runs ({columns})", (run, "airflow", artifacts, "active", "FINISHED", at, at, experiment)
     columns = "model_id, experiment_id, name, artifact_location, creation_timestamp_ms, last_updated_timestamp_ms, status, lifecycle_stage"
     place = str(folder / "models" / logged / "artifacts")
     yield f"{INTO} logged_models ({columns})", (logged, experiment, "model", place, at, at, 2, "active")

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from pipeline.context import Context
 from pipeline.errors import RegistryError
 from pipeline.gates.base import Verdict
@@ -27,7 +29,7 @@ from pipeline.ledger.rollout_events import (
     ShadowEnded,
     Undeployed,
 )
-from pipeline.ledger.store import Entry
+from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.ledger.timeline import LivePeriod, live_periods, live_version
 from pipeline.registry import card_records
 from pipeline.registry.card_records import CardRecords
@@ -40,7 +42,7 @@ OF_RUNS = (RunOpened, DataLanded, GatesChecked, VersionRegistered, DriftChecked)
 
 @dataclass(frozen=True)
 class Known:
-    """`block` is the model's block of params.yaml as the version's run had it; `events` are the model's that a card tells of, in their
+    """`block` is the model's block of params.yaml as the version's run had it; `events` are the model's that name the version, in their
     order."""
 
     model: str
@@ -80,11 +82,11 @@ def chosen_version(context: Context, model: str, version: str = "") -> str:
 def known(context: Context, model: str, version: str) -> Known:
     """Raises RegistryError when there is no such version."""
     records = card_records.read(context.registry, model, version)
-    kinds = [*OF_RUNS, *ROLLOUTS, *(KINDS[kind] for kind in APPROVALS if kind in KINDS)]
-    events: list[Entry[Event]] = context.ledger.events(*kinds, model=model)
+    with context.ledger.reading():
+        events = _naming(context.ledger, model, version)
     registered = _last(events, VersionRegistered, lambda e: e.event.version == version)
-    run = registered.run if registered else ""
-    before = [e for e in events if run and e.run == run and (registered is None or e.seq <= registered.seq)]
+    of_run = context.ledger.events(*OF_RUNS, model=model, run=registered.run) if registered and registered.run else []
+    before = [e for e in of_run if e.seq <= registered.seq]
     gates = _last(before, GatesChecked)
     verdicts = gates.event.verdicts if gates else records.file("gates.json").get("verdicts", ())
     return Known(
@@ -98,6 +100,17 @@ def known(context: Context, model: str, version: str) -> Known:
         [Verdict.from_dict(verdict) for verdict in verdicts],
         live_periods(context.ledger, model, version),
     )
+
+
+def _naming(ledger: Ledger, model: str, version: str) -> list[Entry[Event]]:
+    """The model's events that have the version's number as a text, in their order: of years most are of other versions, and the database
+    leaves them out. By the index of kinds, one after the other."""
+    named = EVENTS.c.body.contains(f'"{version}"', autoescape=True)
+    kinds = [VersionRegistered.KIND, DriftChecked.KIND, *(kind.KIND for kind in ROLLOUTS), *APPROVALS]
+    of_kind = (EVENTS.c.kind == kind for kind in dict.fromkeys(kinds) if kind in KINDS)
+    rows = [r for of in of_kind for r in ledger.rows(sa.select(EVENTS).where(of, EVENTS.c.model == model, named))]
+    found = [Entry[Event](r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
+    return sorted(found, key=lambda entry: entry.seq)
 
 
 def _last(events: Sequence[Any], kind: type[Event], fits: Any = lambda entry: True) -> Any:
