@@ -7,6 +7,7 @@ much the candidate is better; its interval comes from `measured_rows`. `gates.ch
   champion is stopped in at most 5 % of runs, and in far fewer where the rows tell more than the tolerance.
 - Where a model that is worse by twice the tolerance would not be stopped in 90 % of runs, a figure that is not proven to be within the
   tolerance is no verdict: the rows are too few. The version goes on by its other gates.
+- Beside a champion that was trained on days which are held out from the candidate, to be worse is no verdict: it had more to learn from.
 - A tolerance of 0 asks for no such power: the gate stops what is proven to be worse, by however little.
 
 A champion that needs a column which the data no longer has cannot be compared. That is no verdict either: failing would stop this run
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.gates.measured_rows import Figure, Measured, said
-from pipeline.gates.unseen_rows import too_few, unseen_rows
+from pipeline.gates.unseen_rows import behind, too_few, unseen_rows
 from pipeline.serving.schema import Schema
 from pipeline.training.evaluate import shown, shown_gain
 from pipeline.training.tasks import METRICS, Answers
@@ -92,6 +93,8 @@ def _compared(packaged: PackagedModel, rows: pd.DataFrame) -> Verdict:
             packaged, f"{told}; how much chance is in it cannot be told from {measured.blocks.words}", by.value
         )
     if by.value < -tolerance and by.interval[1] < 0:
+        if why := behind(packaged):
+            return _none(packaged, f"{told}; {why}", by.value, by.interval)
         return Verdict("champion", False, by.value, _limit(packaged), f"{told}; it is proven to be worse", by.interval)
     if by.interval[0] < -tolerance and (needed := _rows_needed(by, tolerance, len(rows))) > len(rows):
         why = f"{told}; too few rows to tell a model that is worse by twice that: about {needed:,} would, "

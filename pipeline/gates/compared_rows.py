@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.gates import time_blocks
 from pipeline.gates.base import PackagedModel
-from pipeline.gates.unseen_rows import too_few, unseen_rows
+from pipeline.gates.unseen_rows import behind, too_few, unseen_rows
 from pipeline.training import tasks, weights
 from pipeline.training.tasks import Answers, Task
 
@@ -46,12 +46,12 @@ class ComparedRows:
 
 
 def with_rows_to_compare(packaged: PackagedModel) -> PackagedModel:
-    """With the held-out rows on which the two can be compared: those that the champion was not trained on either. Where these are too few
-    it is without the champion."""
+    """With the held-out rows on which the two can be compared: those that the champion was not trained on either. Where these are too few,
+    or it was trained on days that are held out from the other, it is without the champion."""
     if packaged.champion is None or packaged.backfill:
         return packaged
     rows = unseen_rows(packaged)
-    if rows is None or too_few(packaged, rows):
+    if rows is None or too_few(packaged, rows) or behind(packaged):
         return replace(packaged, champion=None)
     return replace(packaged, held_out=rows.reset_index(drop=True))
 

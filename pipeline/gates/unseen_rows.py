@@ -7,6 +7,7 @@ on all rows, the two are compared on the newest of the held-out rows alone.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pipeline.gates.base import PackagedModel
@@ -40,4 +41,20 @@ def too_few(packaged: PackagedModel, rows: pd.DataFrame | None) -> str:
         f"version {version} was trained on rows up to {packaged.compared.trained_to:%Y-%m-%d %H:%M} UTC, and {count:,} of the "
         f"{len(packaged.held_out):,} held-out rows are newer, at least {limit:,} required (evaluation.min_holdout_rows); a run of a "
         "later as-of has more of them"
+    )
+
+
+def behind(packaged: PackagedModel) -> str:
+    """Why a loss beside the champion is none of the candidate: the champion was trained on days that are held out from it. '' where it was not.
+
+    So it is after `evaluation.holdout_days` was raised, and beside an old champion that only its package is known of: the candidate was
+    judged with fewer and older rows, and what is served learns from all of them.
+    """
+    trained_to, held_out_from = packaged.compared.trained_to, packaged.model.held_out_from
+    if trained_to is None or trained_to - held_out_from < timedelta(days=1):
+        return ""
+    days = (trained_to - held_out_from) / timedelta(days=1)
+    return (
+        f"version {packaged.champion_version} was trained on {days:.3g} days that are held out from this one (evaluation.holdout_days), which "
+        "may be all that makes it better; a run of an as-of so much later is compared with it"
     )

@@ -291,6 +291,23 @@ def test_a_champion_that_had_seen_the_rows_is_not_compared_on_them(judged):
     assert "beside the naive guess" in found["slices"].reason
 
 
+def test_a_longer_holdout_stops_no_challenger_that_had_less_to_learn_from(judged, champion, tmp_path):
+    """A champion that was trained on days which are held out now: to be worse beside it is no verdict, with what will give one; beside one of the same days it stops."""
+    newer = built(block(evaluation={"refit": False, "holdout_days": 5}), customers(seed=1), tmp_path / "newer")
+    poorer = {"training": BOOSTING | {"options": {"max_iter": 3}}, "gates": {"champion_tolerance": 0.0}}
+    files = built(block(**poorer), customers(), tmp_path / "poorer")
+
+    def found(beside):
+        told = run.verdicts(Model.model_validate(block(**poorer)), files, beside.package, "1")
+        return {verdict.gate: verdict for verdict in told}
+
+    told = found(newer)
+    assert (told["champion"].word, told["champion"].stops) == ("no verdict", False)
+    assert "trained on 5 days that are held out from this one (evaluation.holdout_days)" in told["champion"].reason
+    assert "beside the naive guess" in told["slices"].reason
+    assert found(champion)["champion"].stops
+
+
 def test_a_wrong_conversion_is_stopped_by_parity_alone(judged, champion):
     """A package of another model than the one that was evaluated goes no further."""
     assert stopped(judged(Defect(frozenset()), package_of=champion)) == {"onnx_parity"}
