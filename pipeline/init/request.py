@@ -54,7 +54,7 @@ class LeftOut:
 
     def __str__(self) -> str:
         # In a comment of the block a line break would end the comment.
-        name = self.column if self.column.isprintable() else repr(self.column)
+        name = self.column if self.column.strip() and self.column.isprintable() else repr(self.column)
         return f"left out {name}: {self.why}{f'; {self.advice}' if self.advice else ''}"
 
 

@@ -18,7 +18,7 @@ from pipeline.errors import SettingsError
 from pipeline.init import block, draft, facts, first_checks, flags, roles, small_table, text_groups, windows
 from pipeline.init.looks import Looks, instant
 from pipeline.init.odd_cells import OddCells
-from pipeline.init.request import Draft, Request
+from pipeline.init.request import Draft, LeftOut, Request
 from pipeline.init.table import TABLE, Origin, open_table
 from pipeline.settings.faults import all_faults, fault
 from pipeline.settings.models import MODEL_NAME, Model
@@ -89,7 +89,8 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     kept = {*request.numeric, *request.categorical, *request.text}
     leaks = [leak for leak in first_checks.leaks(frame, is_held_out, found) if leak.column not in kept]
     new = first_checks.mostly_new(frame, is_held_out, request, found)
-    left_out = {each.column: each for each in (*leaks, *new)}
+    unnamed = [LeftOut("", "it has no name in the first line")] if origin.nameless else []
+    left_out = {each.column: each for each in (*leaks, *new, *unnamed)}
     without = list(left_out.values())
     drafted = draft.make(request, origin, found, chosen, target, weight, is_held_out, without, columns)
     # A frame of hundreds of columns is in as many blocks, and pandas warns of the next one.

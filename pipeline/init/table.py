@@ -39,6 +39,8 @@ class Origin:
     query: str | None = None
     # What the query needs before it, such as ATTACH.
     before: str = ""
+    # Whether a CSV has a column without a name, as pandas writes its index: no block could name it.
+    nameless: bool = False
 
     @property
     def is_csv(self) -> bool:
@@ -63,8 +65,8 @@ def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, nam
             )
         return Origin((pattern,))
     form = _form(files)
-    _read_csv(connection, files, form)
-    return Origin((pattern,), _with_decimal(connection, form))
+    nameless = _read_csv(connection, files, form)
+    return Origin((pattern,), _with_decimal(connection, form), nameless=nameless)
 
 
 def _of_query(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name: str) -> Origin:
@@ -138,22 +140,24 @@ def _is_utf8(file: Path) -> bool:
     return True
 
 
-def _read_csv(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], form: Csv) -> None:
+def _read_csv(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], form: Csv) -> bool:
+    """Makes the table of all columns with a name; whether one has none."""
     reader = CsvReader(form)
     groups = by_header(reader, files)
     if not groups:
         raise DataError(str(files[0]), "is empty", "give a file with a line of column names")
-    columns = list(dict.fromkeys(name for names in groups for name in names))
+    columns = list(dict.fromkeys(name for names in groups for name in names if name.strip()))
     if twice := named_twice(columns):
         raise DataError(
             str(files[0]), f"has {twice[0]} twice (upper and lower case are one column)", "rename one of them"
         )
     for names, group in groups.items():
         reader.refuse_one_column(group[0], names)
-        reader.refuse(group[0], names, names)
+        reader.refuse(group[0], names, [name for name in names if name.strip()])
     parts = [reader.relation(group, names, columns) for names, group in groups.items()]
     with reader.readable(str(files[0])):
         connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * EXCLUDE ({FILE}) FROM ({' UNION ALL '.join(parts)})")
+    return any(not name.strip() for names in groups for name in names)
 
 
 def _with_decimal(connection: duckdb.DuckDBPyConnection, form: Csv) -> Csv:

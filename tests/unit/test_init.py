@@ -204,6 +204,16 @@ def test_how_a_csv_is_written_is_seen(project):
     assert settings["training"]["numeric"] == ["spend"]
 
 
+def test_a_column_without_a_name_is_left_out(project):
+    """A CSV with the index of pandas, whose column has no name, is read without it, and a line says so."""
+    plain = drafted(project, time="seen_at")
+    TABLE.to_csv(project / "indexed.csv")
+    indexed = init(Request("churn", "indexed.csv", "churned", time="seen_at"), project, True)
+    assert indexed.draft.settings["training"] == plain.draft.settings["training"]
+    assert "left out '': it has no name in the first line" in map(str, indexed.draft.left_out)
+    assert "" not in left_out(plain)
+
+
 def test_a_query_and_a_folder_are_sources_too(project):
     """A SELECT gets $start and $end around it; a folder becomes a glob from the project's folder."""
     (project / "days").mkdir()
