@@ -65,7 +65,7 @@ def main() -> None:
     from airflow.api_fastapi.core_api.security import get_user
 
     # Airflow's own database, which says it, is not there.
-    perennial.rollout_routes.may_operate = lambda user, model: True
+    perennial.rollout_routes.may_operate = perennial.freeze_routes.may_operate = lambda user, model: True
     app = perennial.create_page()
     app.dependency_overrides[get_user] = lambda: None
     looked_at = pages(Context.here().ledger)
