@@ -24,7 +24,7 @@ from pipeline.errors import LedgerError
 from pipeline.ledger import chain, every_event  # noqa: F401
 from pipeline.ledger.appending import add_rows
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chained
-from pipeline.ledger.connections import durable, with_psycopg2
+from pipeline.ledger.connections import durable, with_psycopg2, without_password
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 from pipeline.ledger.json_text import read_json
 
@@ -368,7 +368,7 @@ class Ledger:
             connection.commit()
 
     def _failed(self, error: Exception) -> LedgerError:
-        shown = sa.engine.make_url(self.url).render_as_string(hide_password=True)
+        shown = without_password(self.url)
         observed = (str(error) or type(error).__name__).splitlines()[0]
         if "malformed JSON" in observed or "type json" in observed:
             return LedgerError(f"ledger {shown}", f"the body of an event is no JSON ({observed})", VERIFY)

@@ -88,3 +88,13 @@ def test_the_line_is_that_of_the_one_model():
     assert all_faults(error.value, "models.churn") == [
         "models.churn.gates.fairness.min_rows: compares no groups: name their columns in gates.fairness.columns"
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"), [(False, "false"), (True, "true"), (None, "null"), ("OFF", '"OFF"'), (0, "0")]
+)
+def test_a_mode_that_is_none_is_refused_with_the_gate_and_the_words_that_there_are(mode, told):
+    """Also a truth value, which an `off` without quotes is for who writes YAML 1.1."""
+    with pytest.raises(ValidationError) as refused:
+        Gates.model_validate(LIMIT | {"modes": {"schema": "warn", "calibration": mode}})
+    assert f"calibration must be one of on, warn, off; got {told}" in str(refused.value)

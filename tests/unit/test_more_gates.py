@@ -21,7 +21,6 @@ from pipeline.gates.group_means import means
 from pipeline.gates.row_groups import groups_of
 from pipeline.gates.skill import skill
 from pipeline.gates.slice_losses import SliceLoss
-from pipeline.gates.time_blocks import MANY, of_times
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.rollout.prediction_folders import predictions_folder
 from pipeline.runs import live_facts, stages
@@ -392,11 +391,3 @@ def test_churn_without_requests_is_no_verdict(logged, requests):
     assert (verdict.word, verdict.passed) == ("no verdict", True)
     told = "30 requests recorded, at least 200" if requests else "version 9 has answered no request in 30 days"
     assert told in verdict.reason
-
-
-def test_blocks_of_many_groups_are_days_or_parts_of_a_few():
-    """Twenty days or more are a block each, and fewer are cut into twenty parts of equally many rows."""
-    days = pd.Series(pd.date_range("2024-01-01", periods=300, freq="6h", tz="UTC"))
-    assert of_times(days, MANY).count == len(set(of_times(days, MANY).of_row)) == 38
-    of_ten_days = of_times(days.head(40), MANY)
-    assert (of_ten_days.words, np.bincount(of_ten_days.of_row).tolist()) == ("20 slices of 10 days", [2] * 20)

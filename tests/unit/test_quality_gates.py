@@ -257,3 +257,15 @@ def test_the_strongest_guess_counts():
     without = {name: value for name, value in naive.items() if name != "last value"}
     beaten = naive_baseline.verdict(regression(rows, naive=without, metrics={"mae": score}))
     assert beaten.passed and beaten.interval[0] > 0
+
+
+def test_blocks_of_many_groups_are_days_or_parts_of_a_few():
+    """Twenty days or more are a block each, and fewer are cut into twenty parts of equally many rows."""
+    days = pd.Series(pd.date_range("2024-01-01", periods=300, freq="6h", tz="UTC"))
+    assert (
+        time_blocks.of_times(days, time_blocks.MANY).count
+        == len(set(time_blocks.of_times(days, time_blocks.MANY).of_row))
+        == 38
+    )
+    of_ten_days = time_blocks.of_times(days.head(40), time_blocks.MANY)
+    assert (of_ten_days.words, np.bincount(of_ten_days.of_row).tolist()) == ("20 slices of 10 days", [2] * 20)

@@ -390,12 +390,3 @@ def test_an_unknown_gate_in_the_modes_is_refused_by_name(project):
     (line,) = changed(project, "gates.modes", {"checks:mine": "off"})
     assert "no gate is called checks:mine" in line
     assert changed(project, "gates.own", ["checks:mine"]) == []
-
-
-@pytest.mark.parametrize(
-    ("mode", "told"), [(False, "false"), (True, "true"), (None, "null"), ("OFF", '"OFF"'), (0, "0")]
-)
-def test_a_mode_that_is_none_is_refused_with_the_gate_and_the_words_that_there_are(project, mode, told):
-    """Also a truth value, which an `off` without quotes is for who writes YAML 1.1."""
-    (line,) = changed(project, "gates.modes", {"schema": "warn", "calibration": mode})
-    assert f"models.churn.gates.modes: calibration must be one of on, warn, off; got {told}" in line
