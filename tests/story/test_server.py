@@ -41,7 +41,9 @@ pytestmark = pytest.mark.timeout(1500)
 
 
 def succeeded(told):
-    return {name: task["state"] for name, task in told.items() if task["state"] != "success"} == {}
+    """Whether all tasks did; those that would count what has landed are skipped where the stage counts it itself."""
+    others = {name: task["state"] for name, task in told.items() if task["state"] != "success"}
+    return others in ({}, {"profile_landed": "skipped"})
 
 
 def processes(server: Server, containers: dict[str, dict]) -> list[str]:
