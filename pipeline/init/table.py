@@ -26,7 +26,11 @@ from pipeline.settings.source import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
 
 DELIMITERS = ",;\t|"
 SNIFFED_LINES = 100
-_STATEMENT = re.compile(r"[(\s]*(SELECT|FROM|WITH|ATTACH|INSTALL|LOAD|SET|USE)\s", re.IGNORECASE)
+# Comments may stand before it.
+_STATEMENT = re.compile(
+    r"([(\s]|--[^\n]*\n|/\*(?:(?!\*/).)*\*/)*(SELECT|FROM|WITH|ATTACH|INSTALL|LOAD|SET|USE)\s",
+    re.IGNORECASE | re.DOTALL,
+)
 TABLE = "given"
 
 
@@ -74,9 +78,18 @@ def _of_query(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name
     with readable("--data"):
         s3.let_read(connection, data)
         query = statements.prepared(connection, data, "--data", root)
+        _refuse_window(query)
         refuse_sampled_types(connection, query, name)
         connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({query}\n)")
     return Origin(query=query, before=statements.split(data, "--data")[0])
+
+
+def _refuse_window(query: str) -> None:
+    """Raises DataError for a query that has $start or $end already, as it stands in a block, and duckdb.Error for one that is none."""
+    if names := sorted(set().union(*(each.named_parameters for each in duckdb.extract_statements(query)))):
+        raise DataError(
+            "--data", f"has {', '.join(f'${name}' for name in names)}", "leave that condition out: init writes it"
+        )
 
 
 def _files(root: Path, data: str) -> tuple[str, list[Path]]:

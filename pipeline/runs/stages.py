@@ -19,6 +19,7 @@ from pipeline.workspaces.dvc_graph import Artifacts, as_of, outs
 
 
 def snapshot(name: str, model: Model, files: Artifacts) -> str:
+    from pipeline.data import changing_sql
     from pipeline.data import snapshot as snapshots
 
     environment = Environment.read()
@@ -37,6 +38,9 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
         summary += "; without source.label_time each label counts as known at its row's own time"
     if model.source.key is None:
         summary += "; without source.key a row is known by its event time and features"
+    if model.source.query is not None:
+        changing = changing_sql.changing(model.source.query)
+        summary += "".join(f"; source.query has {what}, {why}" for what, why in changing)
     return summary
 
 
