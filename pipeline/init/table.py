@@ -26,6 +26,7 @@ from pipeline.settings.source import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
 
 DELIMITERS = ",;\t|"
 SNIFFED_LINES = 100
+KNOWN = (*CSV_SUFFIXES, PARQUET_SUFFIX)
 # Comments may stand before it.
 _STATEMENT = re.compile(
     r"([(\s]|--[^\n]*\n|/\*(?:(?!\*/).)*\*/)*(SELECT|FROM|WITH|ATTACH|INSTALL|LOAD|SET|USE)\s",
@@ -108,10 +109,9 @@ def _files(root: Path, data: str) -> tuple[str, list[Path]]:
 
 
 def _refuse_other_files(data: str, files: Sequence[Path]) -> None:
-    known = (*CSV_SUFFIXES, PARQUET_SUFFIX)
-    if other := [file for file in files if not file.name.endswith(known)]:
+    if other := [file for file in files if not file.name.endswith(KNOWN)]:
         raise DataError(
-            str(other[0]), f"does not end in {', '.join(known)}", "rename it, or read it with a SELECT as --data"
+            str(other[0]), f"does not end in {', '.join(KNOWN)}", "rename it, or read it with a SELECT as --data"
         )
     if len({file.name.endswith(PARQUET_SUFFIX) for file in files}) > 1:
         raise DataError(f"--data {data}", "names both CSV and Parquet files", "give a glob that names one kind")
@@ -119,13 +119,13 @@ def _refuse_other_files(data: str, files: Sequence[Path]) -> None:
 
 def _pattern_of_folder(folder: Path) -> str:
     """A glob for the files below `folder`, which are of one kind."""
-    counts = {
-        suffix: len([file for file in folder.rglob(f"[!.]*{suffix}") if file.is_file()])
-        for suffix in (PARQUET_SUFFIX, *CSV_SUFFIXES)
-    }
+    # As a glob has it: what is hidden, or below a hidden folder, is none of them.
+    files = [file for file in folder.rglob("*") if file.is_file() and "/." not in f"/{file.relative_to(folder)}"]
+    of_kind = {suffix: [file for file in files if file.name.endswith(suffix)] for suffix in KNOWN}
+    counts = {suffix: len(some) for suffix, some in of_kind.items()}
     refuse_several_kinds(f"--data {folder}", counts)
     suffix = max(counts, key=lambda each: counts[each])
-    deep = any(file.parent != folder for file in folder.rglob(f"*{suffix}"))
+    deep = any(file.parent != folder for file in of_kind[suffix])
     return f"{glob.escape(str(folder))}/{'**/' if deep else ''}*{suffix}"
 
 

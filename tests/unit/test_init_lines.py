@@ -60,6 +60,8 @@ def test_a_folder_with_two_kinds_of_files_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.csv").write_text(LINES)
     (tmp_path / "in" / "._b.parquet").write_bytes(b"of a Mac")
+    (tmp_path / "in" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "in" / ".ipynb_checkpoints" / "a.parquet").write_bytes(b"of a notebook")
     assert opened(tmp_path, "in")[1] == 28
     (tmp_path / "in" / "b.csv.gz").write_bytes(gzip.compress(LINES.encode()))
     with pytest.raises(DataError, match="has files of several kinds: 1 .csv, 1 .csv.gz; give a glob"):
