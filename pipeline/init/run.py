@@ -68,7 +68,7 @@ def init(request: Request, project: Path, dry_run: bool) -> Result:
 def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Path) -> Draft:
     # Before a query is run: it may make times of texts, in the zone that a run has.
     connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
-    origin = open_table(connection, project, request.data, request.model)
+    origin = open_table(connection, project, request.data, request.model, request.target)
     counted = facts.by_name(facts.count(connection, origin.csv.decimal))
     # Of the target's spellings target_labels.py asks.
     columns = {name: each if name == request.target else each.with_digits_as_truths() for name, each in counted.items()}

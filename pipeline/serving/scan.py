@@ -145,7 +145,7 @@ def too_long(subject: str) -> RequestRefused:
     """The refusal of a text that is longer than any may be."""
     return RequestRefused(
         413,
-        f"{subject} has a text or a number of more than {MAX_TEXT_BYTES // 1024} KiB, which is the most for one value",
+        f"{subject} has a text, a number or a gap between values of more than {MAX_TEXT_BYTES // 1024} KiB, which is the most for one",
     )
 
 
@@ -243,5 +243,5 @@ def _runs(before: int, ends: np.ndarray, length: int) -> tuple[int, int, int]:
 
 def _refuse_much_text(long: int) -> None:
     if long > MAX_LONG_BYTES:
-        most = f"{MAX_LONG_BYTES // 2**20} MiB of text beyond the first {SHORT_BYTES} bytes of each value"
+        most = f"{MAX_LONG_BYTES // 2**20} MiB of text beyond the first {SHORT_BYTES} bytes of each value, gaps between values counted too"
         raise RequestRefused(413, f"the body has more than {most}; split it")
