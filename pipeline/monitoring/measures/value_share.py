@@ -31,6 +31,12 @@ class ValueShare(Measure):
         expected = float(now.sum()) * float(self._share(column, before))
         return float(-np.log1p(-min(1.6449 / np.sqrt(max(expected, 1.0)), 0.9)))
 
+    def seldom(self, column: ColumnLayout, before: np.ndarray, rows: int) -> float:
+        """To the end, where so few values are expected that none at all is chance."""
+        none = np.eye(column.cells)[column.special("missing")] * rows
+        expected = rows * float(self._share(column, before))
+        return float(self.distance(column, before, none)) if np.exp(-expected) > 1e-4 else 0.0
+
     def told(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray, limit: float) -> str:
         shares = [1 - float(c[column.special("missing")] / max(c.sum(), 1)) for c in (before, now)]
         return f"values in {shares[0]:.1%} of the rows before, {shares[1]:.1%} now"
