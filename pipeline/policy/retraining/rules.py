@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.replay import replay
 from pipeline.policy.retraining.schedule import ALWAYS, NEVER, Schedule
 from pipeline.policy.retraining.staleness import backtested
-from pipeline.policy.retraining.value import HORIZON, Value
+from pipeline.policy.retraining.value import HORIZON, Value, horizon_of
 
 TUNED = "tuned schedule"
 
@@ -43,3 +45,8 @@ def policies(before: History, cost: float, horizon: int = HORIZON) -> list[Polic
         Value(backtested(before.losses, before.drifted), horizon=horizon),
     ]
     return [NEVER, ALWAYS, tuned(before, cost), Drift(), *by_loss]
+
+
+def of_windows(days: float) -> Callable[[History, float], Sequence[Policy]]:
+    """`policies` where a window has so many days."""
+    return partial(policies, horizon=horizon_of(days))
