@@ -276,6 +276,8 @@ def test_a_window_that_the_history_proves_better_is_recommended() -> None:
     assert found[1].recommendation.startswith("keep source.window_days: 30: 90 days lost 20.0% less")
     worse = TrainingWindows("value", (own, TrainingWindow(90, loss=0.6, saved=Saved(-1, -2, -0.5))), 0)
     assert worse.recommendation.startswith("keep source.window_days: 30: no other")
+    earns = TrainingWindow(30, own=True, loss=-0.5), TrainingWindow(90, loss=-0.6, saved=Saved(1, 0.5, 2))
+    assert "it lost 20.0% less" in TrainingWindows("value", earns, 0).recommendation
 
 
 def test_what_nobody_read_for_long_is_removed(tmp_path: Path) -> None:

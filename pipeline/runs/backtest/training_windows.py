@@ -72,7 +72,8 @@ class TrainingWindows:
         best, own = self.best, self.own
         if best.own or best.saved is None:
             return f"keep source.window_days: {own.days:g}: no other window lost less under {self.policy}"
-        share = f"{1 - (best.loss or 0.0) / own.loss:.1%} less" if own.loss else "less"
+        # What decisions earn is a loss below zero.
+        share = f"{(own.loss - (best.loss or 0.0)) / abs(own.loss):.1%} less" if own.loss else "less"
         if not best.proven:
             return (
                 f"keep source.window_days: {own.days:g}: {best.name} days lost {share} under {self.policy}, and history cannot "
