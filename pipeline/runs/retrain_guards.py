@@ -86,10 +86,12 @@ def nothing_moved(
     """Why nothing speaks for another retrain since the last one, whichever rule asks; '' where something does."""
     from pipeline.policy.retraining import cured, of_model
 
-    settings = context.params.model(name).policy
+    model = context.params.model(name)
+    settings = model.policy
     prior = of_model.value(settings, backtest, known.cost).prior
     in_vain = _trained_in_vain(context, name, as_of, history)
-    return cured.not_cured(known, prior, settings.window_days, settings.due_after_days, in_vain)
+    learns_days = model.source.window_days
+    return cured.not_cured(known, prior, settings.window_days, settings.due_after_days, in_vain, learns_days)
 
 
 def _trained_in_vain(context: Context, name: str, as_of: datetime, history: LiveHistory) -> int | None:
