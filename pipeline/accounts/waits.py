@@ -12,7 +12,7 @@ as the next look may retrain.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -100,7 +100,7 @@ def _wait(decided: Sequence[Any], windows: _Windows, tested: Entry[Backtested] |
     _, seq, as_of, _, champion, age, cost, *expected = decided
     after = windows.after(as_of)
     rows, seqs = sum(window.labelled for window in after), tuple(each for window in after for each in window.events)
-    excess = _excess(tested.event.curve, age) if tested is not None and age is not None else None
+    excess = _excess(tested.event, age, after) if tested is not None and age is not None else None
     if tested is None or excess is None:
         saving, low, high = expected
         return Wait(seq, as_of, champion, age, rows, saving, low, high, cost, RECEIPT, seqs)
@@ -149,7 +149,14 @@ class _Windows:
         return []
 
 
-def _excess(curve: Sequence[Mapping[str, Any]], age: int) -> float | None:
-    """At that age, or at the largest that was measured below it; None where none was."""
-    known = {int(point["age"]): float(point["excess"]) for point in curve if int(point["age"]) <= age}
-    return known[max(known)] if known else None
+def _excess(tested: Backtested, age: int, after: Sequence[ScoredWindow]) -> float | None:
+    """At that age, or at the largest that was measured below it; None where none was. An age counts windows, whose length is another one
+    where the backtest was asked for it, or the model's was changed since."""
+    days = _days(after[0]) if after else tested.window_days
+    known = {int(point["age"]): float(point["excess"]) for point in tested.curve}
+    reached = [measured for measured in known if measured * tested.window_days <= age * days]
+    return known[max(reached)] if reached else None
+
+
+def _days(window: ScoredWindow) -> float:
+    return (datetime.fromisoformat(window.end) - datetime.fromisoformat(window.start)) / timedelta(days=1)

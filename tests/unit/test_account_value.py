@@ -184,6 +184,16 @@ def test_a_decision_to_wait_is_judged_by_the_rows_after_it(story):
     assert wait.high == pytest.approx(10 + 1.645 * 10 * 0.2)
 
 
+def test_a_wait_is_judged_by_a_backtest_in_windows_of_another_length(story):
+    """Waiting at an age of three weeks, 21 days, loses what was measured at 20: ten windows of two days, and not three."""
+    curve = [{"age": age, "excess": 0.02 * age, "pairs": 9} for age in range(1, 20)]
+    story.note(Backtested(**{**BACKTESTED, "window_days": 2.0, "curve": curve}), "01-15T00:00:00.000")
+    story.note(decided("08"), "02-08T06:00:00.000")
+    story.window(8, {"d2": 0.5})
+    (wait,) = story.account(terms()).waits
+    assert wait.lost == pytest.approx(0.2 * 100 * 2)
+
+
 def test_a_wait_without_a_backtest_has_the_receipts_expectation_alone(story):
     """Without a backtest the account shows what the receipt expected, as a guess; and nothing where it expected nothing."""
     story.note(decided("08", saving=90.0, low=50.0, high=130.0), "02-08T06:00:00.000")
