@@ -15,6 +15,8 @@ from pipeline.training.tasks import Answers
 def skill(target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
     """`target` as in pipeline.training.tasks; NaN where these rows cannot tell."""
     weight = np.ones(len(target)) if weight is None else weight
+    if not weight.any():
+        return float("nan")
     if answers.classes:
         return of_decisions(target, np.array(answers.classes, object)[answers.values.argmax(axis=1)], weight)
     values = answers.values

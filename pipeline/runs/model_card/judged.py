@@ -41,7 +41,7 @@ def metrics(known: Known) -> Section:
         "Metrics",
         [("measured on", f"{said(evaluation.get('rows'))} held-out rows")],
         [table],
-        ["The intervals leave out the held-out days, one at a time: rows of one day go together."] if intervals else (),
+        ["The intervals draw whole held-out days: rows of one day go together."] if intervals else (),
     )
 
 
