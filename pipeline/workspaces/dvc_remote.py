@@ -171,14 +171,20 @@ def remove(folder: Path, hashes: Iterable[str]) -> Iterator[whole_files.Kept]:
 
     Folders last: until its own hash is gone, a folder's files are known. Raises RemoteError.
     """
+    hashes = list(hashes)
+    if not hashes:
+        return
     with _repository(folder) as repo, _reported(repo, "a file could not be removed"):
         yield from whole_files.remove(repo, _remote(repo), sorted(hashes, key=lambda md5: (md5.endswith(".dir"), md5)))
 
 
 def kept(folder: Path, hashes: Iterable[str]) -> list[whole_files.Kept]:
     """Those of the files that the cache or the remote has. Raises RemoteError."""
+    hashes = list(hashes)
+    if not hashes:
+        return []
     with _repository(folder) as repo, _reported(repo, "does not say what it has"):
-        return whole_files.kept(repo, _remote(repo), list(hashes))
+        return whole_files.kept(repo, _remote(repo), hashes)
 
 
 def _with_their_files(repo: Repo, hashes: Iterable[str]) -> list[str]:
