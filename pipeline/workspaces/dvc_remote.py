@@ -111,9 +111,12 @@ def fetch(folder: Path, outs: dict[str, str]) -> int:
 
 def partitions(folder: Path, data_version: str) -> dict[str, str]:
     """The partitions of a data version, file name to md5, from the cache or else from the remote. Raises DataError."""
-    with _repository(folder) as repo:
-        # Beside them lies their schema.
-        return {name: md5 for name, md5 in _files(repo, data_version).items() if name.endswith(".parquet")}
+    files = _in_cache(folder, [data_version], "").get(data_version)
+    if files is None:
+        with _repository(folder) as repo:
+            files = _files(repo, data_version)
+    # Beside them lies their schema.
+    return {name: md5 for name, md5 in files.items() if name.endswith(".parquet")}
 
 
 def listings(folder: Path, data_versions: Iterable[str], only: str = "") -> dict[str, dict[str, str] | None]:
