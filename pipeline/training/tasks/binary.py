@@ -20,6 +20,8 @@ DECILES = tuple(range(10, 100, 10))
 
 
 class Binary(Task):
+    """Answers are float64 (rows,) in [0, 1]. Learning raises StageError for a target that is not both 0 and 1."""
+
     name = "binary"
     estimator = "classifier"
     output = "probability"

@@ -24,6 +24,9 @@ SHOWN = 5
 
 
 class Multiclass(Task):
+    """Answers are float64 (rows, classes), a probability each. Learning raises StageError for fewer than 3 classes, and
+    for over MOST_CLASSES."""
+
     name = "multiclass"
     estimator = "classifier"
     output = "probabilities"

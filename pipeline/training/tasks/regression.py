@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 
 class Regression(Task):
+    """Answers are float64 (rows,) in the target's unit. Learning raises StageError for a target of one value, and for
+    negative counts."""
+
     name = "regression"
     estimator = "regressor"
     output = "number"
