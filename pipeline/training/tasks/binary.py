@@ -58,9 +58,6 @@ class Binary(Task):
 
         return np.array([0.0, 1.0]), np.column_stack([1 - answers.values, answers.values])
 
-    def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
-        return {metric.name: self.score(metric.name, target, answers, weight) for metric in self.metrics}
-
     def score(self, metric: str, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
         import numpy as np
         from sklearn import metrics as sk
