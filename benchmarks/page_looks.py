@@ -22,7 +22,6 @@ from pipeline.context import Context
 from pipeline.ledger.events import GatesChecked, StepEnded, VersionRegistered
 from pipeline.ledger.store import Ledger
 
-AHEAD_AT_MOST_S = 120.0
 MODEL = "model-0"
 # What the plugin serves besides: a file as it lies on the disk, and FastAPI's own pages.
 FILES = ("/plotly.js", "/reports/{model}/{name}", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")

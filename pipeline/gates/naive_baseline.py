@@ -17,6 +17,8 @@ from pipeline.training.tasks import METRICS, Answers
 
 
 def verdict(packaged: PackagedModel) -> Verdict:
+    """`observed` is by how much it is better than the strongest guess; where the interval reaches 0, that is not proven
+    and does not pass."""
     evaluation, margin = packaged.evaluation, packaged.model.gates.baseline_margin
     metric, score = evaluation.metric, evaluation.metrics[evaluation.metric]
     name, guess, by = _strongest(packaged)
