@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import long_ledger, long_store
+from benchmarks import long_backtests, long_ledger, long_store
 from pipeline.cli.parser import parser
 from pipeline.ledger.events import DataLanded, StepEnded, VersionRegistered
 from pipeline.ledger.store import Ledger
@@ -61,6 +61,7 @@ def main() -> bool:
             project = long_ledger.project(Path(folder), models)
             ledger = Ledger(f"sqlite:///{project / 'home' / 'ledger.db'}")
             long_ledger.fill(ledger, models, EVENTS_IN_ALL)
+            long_backtests.add(ledger, MODEL)
             long_ledger.write_routes(ledger, project / "home")
             long_ledger.write_lists(ledger, project)
             _make_mlflows_store(project)

@@ -176,6 +176,7 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
     counted = f"{weeks} week{'' if weeks == 1 else 's'}"
     of = f"{counted} of training data" if window.span_days is not None else "the reference"
     said = f"against {of}"
+    by_weeks = null_distribution.by_weeks_alone(reference.days)
     if season:
         said += f" and against the season of a year before ({season[0]} to {season[-1]})"
     budget = limits.false_alarms_a_quarter
@@ -187,6 +188,8 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
         return said + "; unproven: the reference has no times, so nobody knows what is usual from week to week"
     if weeks < null_distribution.PROVEN_WEEKS:
         return said + f"; unproven: from {counted}, {null_distribution.PROVEN_WEEKS} are needed"
+    if window.span_days is not None and window.span_days < null_distribution.WEEK and by_weeks:
+        return said + "; unproven: the version's profiles are of whole weeks, and the window is of days"
     if window.span_days is not None and window.span_days < 1:
         return said + "; unproven: a window of less than a day is compared with whole days"
     return said

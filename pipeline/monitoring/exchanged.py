@@ -145,7 +145,7 @@ class Exchanges:
                 score = float(scores_of(seen, np.array(pair.weights)).mean())
                 limit = (1 + pair.spread.limit(len(seen))) / 2
                 probability = (1 + score) / 2
-                usual = probability <= limit or self._usual_put_back(now.values[there], columns)
+                usual = probability <= limit or self._usual_put_back(now.values, there, columns)
                 found.append(Exchange(columns, probability, limit, usual))
         return found
 
@@ -174,11 +174,13 @@ class Exchanges:
         others = self._others(values[there], first, second)
         return np.column_stack([*seen, seen[0][:, None] * others, seen[1][:, None] * others]), there
 
-    def _usual_put_back(self, values: np.ndarray, columns: tuple[str, str]) -> bool:
-        """Whether each one's mean is where most rows of the other were, and none is stuck at a value that the other seldom has."""
+    def _usual_put_back(self, values: np.ndarray, there: np.ndarray, columns: tuple[str, str]) -> bool:
+        """Whether each one's mean is where most rows of the other were, and none is stuck at a value that the other seldom has. The mean is that of
+        the rows with both, which are `there`. Stuck is a column in all of its rows: those with both may be of one hour, which has one value."""
         first, second = (self._places[name] for name in columns)
         return all(
-            abs(column.mean() - self._centre[place]) <= USUAL * self._spread[place] and not self._stuck(column, place)
+            abs(column[there].mean() - self._centre[place]) <= USUAL * self._spread[place]
+            and not self._stuck(column[np.isfinite(column)], place)
             for column, place in ((values[:, second], first), (values[:, first], second))
         )
 

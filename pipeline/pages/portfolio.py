@@ -163,7 +163,7 @@ def _as_ofs(ledger: Ledger) -> dict[tuple[str, str], str]:
     """The as-of of each version, by model and version."""
     registered = VersionRegistered.KIND
     rows = rolled_up(ledger, HAPPENED)[HAPPENED]
-    return {(model, version): as_of for model, _, _, kind, _, version, _, _, as_of, _ in rows if kind == registered}
+    return {(model, version): as_of for model, _, _, kind, _, version, _, _, as_of, *_ in rows if kind == registered}
 
 
 def _currency(context: Context) -> str | None:

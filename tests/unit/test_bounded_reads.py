@@ -103,3 +103,14 @@ def test_slots_that_hang_are_waited_for_together(monkeypatch):
     refused = ask(address, routes)
     assert {refused.at(f"{address}/{name}") for name in routes} == {NOTHING}
     assert refused.found.keys() == {f"{address}/{name}" for name in routes}
+
+
+def test_a_few_events_of_several_kinds_are_found_without_reading_all_that_a_model_has(ledger):
+    """SQLite searches the index of kinds and models, not that of models, whatever order is asked for."""
+    asked = []
+    sa.event.listen(ledger._engine, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
+    ledger.events(*MOVES, model="m")
+    statement, values = asked[-1]
+    with ledger._engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert "ix_events_kind_model_seq" in plan[0][-1]
