@@ -152,7 +152,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     worse = retrain_policy.worse(quality, model.monitor)
     trained_on = drift_alarm.learnt_by(context.ledger, name, live, reference)
     base = {feature.feature: feature.base for feature in drift.moved if feature.base}
-    look = Look(start, as_of, drift.verdict, moved, worse, trained_on, base)
+    look = Look(start, as_of, drift.verdict, moved, worse, trained_on, base, drift.unjudged)
     answers, estimated = _answers(context, name, live, reference, requests, counted)
     alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
     data = data_check.judged(context, name, log.quality, len(requests), as_of)
