@@ -56,6 +56,14 @@ class DriftVerdict:
         return [f for some in both for f in sorted(some, key=lambda f: f.rank, reverse=True)]
 
     @property
+    def unjudged(self) -> list[str]:
+        """The features without a verdict, those of slices after the others."""
+        own = [feature.feature for feature in self.features]
+        none = [feature.feature for feature in self.every if not feature.judged and not feature.moved]
+        in_slices = [f"{name} where {of.where}" for of in self.slices if of.verdict == "no verdict" for name in own]
+        return list(dict.fromkeys([*none, *in_slices]))
+
+    @property
     def every(self) -> list[FeatureDrift]:
         """The features, those of slices too."""
         return [*self.features, *(feature for of in self.slices for feature in of.features)]

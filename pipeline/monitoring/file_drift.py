@@ -81,6 +81,7 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
         "a number that goes on from row to row": counters,
         "times": [c for c, kind in kinds.items() if kind == "time"],
         f"not in {reference}": [c for c in now.columns if c not in kinds],
+        "in the names of folders alone": [c for c in _of_folders(reference, current) if c not in kinds],
     }
     why = {**dict.fromkeys((*missing, *no_texts), f"{current} has no such column"), **unread}
     others = _there(now, [c for columns in left_out.values() for c in columns if c in kinds])[0]
@@ -238,6 +239,13 @@ def _files(path: Path) -> list[Path]:
     if len({_is_csv(file) for file in files}) > 1:
         raise DataError(str(path), "has CSV and other files", "name those of one form, like folder/*.parquet")
     return files
+
+
+def _of_folders(*paths: Path) -> list[str]:
+    """The columns that engines write as folders (`country=FR/`), which no file has."""
+    below = [file.relative_to(path) for path in paths if path.is_dir() for file in _files(path)]
+    folders = {folder for file in below for folder in file.parts[:-1]}
+    return sorted({folder.partition("=")[0] for folder in folders if "=" in folder})
 
 
 def _is_aside(file: Path) -> bool:

@@ -75,6 +75,16 @@ def test_an_alarm_begins_goes_on_and_ends_with_a_quiet_look():
     assert Alarm.read(first.as_dict()) == first
 
 
+@pytest.mark.parametrize("blind", [{"spend"}, {"spend where plan is gold"}])
+def test_a_look_that_has_no_verdict_on_what_changed_ends_nothing(blind):
+    """It is quiet about other features, or knows of no label; a look that saw what the alarm is about ends it."""
+    (name,) = blind
+    first, unseen, ended = over(look(0, **{name: UP}), replace(look(1), unjudged=blind), look(2))
+    assert unseen == first and ended.ended == look(2).as_of.isoformat()
+    worse, unknown, fine = over(look(0, worse=True), look(1), look(2, worse=False))
+    assert unknown == worse and fine.ended == look(2).as_of.isoformat()
+
+
 def test_a_further_feature_is_a_new_alarm():
     """The feature that was changed before keeps its own date."""
     _, second = over(look(0, plan=GOLD), look(1, plan=GOLD, spend=UP))

@@ -214,6 +214,16 @@ def test_a_column_that_is_not_compared_and_lost_its_values_is_never_calm(rows, t
         assert (found.verdict, told in found.reason) == (("no verdict", True) if none else ("no drift", False))
 
 
+def test_a_column_that_is_told_by_folders_alone_is_named_as_not_compared(rows, tmp_path):
+    """As Spark and pandas write one; a file that has the column itself lacks nothing."""
+    rows.to_parquet(tmp_path / "day", partition_cols=["country"])
+    found = compare_files(tmp_path / "day", tmp_path / "day").drift
+    assert found.verdict == "no drift" and "country (in the names of folders alone)" in found.reason
+    rows.to_parquet(tmp_path / "a.parquet")
+    found = compare_files(tmp_path / "a.parquet", tmp_path / "day").drift
+    assert found.verdict == "no verdict" and "no verdict on country: " in found.reason
+
+
 def test_the_page_draws_each_feature_then_and_now(rows, tmp_path):
     """The one that moved first, its shares beside those of the reference; a value that is markup stays text."""
     rows = rows.assign(count=np.arange(len(rows)) % 101)
