@@ -21,7 +21,9 @@ LOOKED_AT = 10
 def newest_of(ledger: Ledger, models: Sequence[str]) -> dict[str, LabelDelay]:
     """By model what its measure of the newest as-of says, of its LOOKED_AT newest; without models that have none, or no label times."""
     found: dict[str, Measure] = {}
-    entries: list[Entry[Any]] = ledger.newest(*MEASURED, models=models, count=LOOKED_AT)
+    # By themselves: a model whose labels do not come has a measure a week that found none.
+    entries: list[Entry[Any]] = [*ledger.newest(DataLanded, models=models, count=LOOKED_AT)]
+    entries += ledger.newest(LabelsMeasured, models=models, count=LOOKED_AT)
     for entry in entries:
         if isinstance(entry.event, LabelsMeasured) and LabelDelay.read(entry.event.label_delay_s) == LabelDelay():
             continue

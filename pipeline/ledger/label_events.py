@@ -21,8 +21,7 @@ class LabelsMeasured(Event, kind="labels_measured"):
 
     def sentence(self) -> str:
         delay = LabelDelay.read(self.label_delay_s)
-        if delay is None or delay.p95_s is None:
-            return (
-                f"no label of {self.since[:10]} and after was there when due, and no longer delay than before is known"
-            )
-        return f"no label of {self.since[:10]} and after was there when due: {delay}"
+        longer = "" if delay is None or delay.p95_s is None else f": {delay}"
+        return (
+            f"no label of {self.since[:10]} and after was there when due, and {self.labels:,} have come since{longer}"
+        )
