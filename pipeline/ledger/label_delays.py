@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from pipeline.data.label_delay import LabelDelay
 from pipeline.ledger.events import DataLanded
 from pipeline.ledger.label_events import LabelsMeasured
-from pipeline.ledger.store import Ledger
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.settings.models import time_of
 
+Measure = DataLanded | LabelsMeasured
 MEASURED = (DataLanded, LabelsMeasured)
 # A model's newest measures: among them is that of the newest as-of, unless a long backfill came after it.
 LOOKED_AT = 10
@@ -18,8 +20,11 @@ LOOKED_AT = 10
 
 def newest_of(ledger: Ledger, models: Sequence[str]) -> dict[str, LabelDelay]:
     """By model what its measure of the newest as-of says, of its LOOKED_AT newest; without models that have none, or no label times."""
-    found: dict[str, DataLanded | LabelsMeasured] = {}
-    for entry in ledger.newest(*MEASURED, models=models, count=LOOKED_AT):
+    found: dict[str, Measure] = {}
+    # By themselves: a model whose labels do not come has a measure a week that found none.
+    entries: list[Entry[Any]] = [*ledger.newest(DataLanded, models=models, count=LOOKED_AT)]
+    entries += ledger.newest(LabelsMeasured, models=models, count=LOOKED_AT)
+    for entry in entries:
         if isinstance(entry.event, LabelsMeasured) and LabelDelay.read(entry.event.label_delay_s) == LabelDelay():
             continue
         known = found.get(entry.model)
@@ -46,7 +51,7 @@ def known_at(ledger: Ledger, model: str, as_of: datetime) -> LabelDelay | None:
     return None
 
 
-def _by_as_of(ledger: Ledger, model: str) -> list[DataLanded | LabelsMeasured]:
+def _by_as_of(ledger: Ledger, model: str) -> list[Measure]:
     """The measures in the order of their as-ofs; of one as-of in the order of the ledger."""
-    measured = [entry.event for entry in ledger.events(*MEASURED, model=model)]
-    return sorted(measured, key=lambda event: time_of(event.as_of))
+    entries: list[Entry[Any]] = ledger.events(*MEASURED, model=model)
+    return sorted((entry.event for entry in entries), key=lambda event: time_of(event.as_of))

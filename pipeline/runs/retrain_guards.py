@@ -13,7 +13,7 @@ from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.timeline import live_at, rolled_back_versions
 from pipeline.policy.freeze import by_calendar
 from pipeline.policy.guards import back_guards, guards
-from pipeline.runs import freeze, window_losses
+from pipeline.runs import freeze, slow_labels, window_losses
 from pipeline.settings.models import time_of
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ def guarded(context: Context, name: str, as_of: datetime, receipt: RetrainDecide
     """The receipt, whose decision is to wait where a guard holds it back: a freeze, those of time, and what else is `held` against a retrain."""
     settings = context.params.model(name).policy
     if receipt.says == "retrain":
-        found = guards(settings, name, as_of, _acted(context, name, "retrain", as_of), _trained(context, name))
-        found += filter(None, held)
+        trained = _trained(context, name)
+        found = guards(settings, name, as_of, _acted(context, name, "retrain", as_of), trained)
+        found += filter(None, (*held, slow_labels.nothing_to_learn(context, name, as_of, trained)))
     elif receipt.says == "go back":
         found = back_guards(settings, name, as_of, _acted(context, name, "go back", as_of))
         if receipt.to_digest in [package.digest for package in rolled_back_versions(context.ledger, name)]:

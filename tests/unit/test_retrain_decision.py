@@ -371,6 +371,21 @@ def test_a_frozen_model_asks_for_nothing_so_that_the_first_look_after_does(world
     assert (asks.decision, asks.guards) == ("retrain", ()) and "and 1 of 1 are left" in asks.why
 
 
+def test_without_a_new_label_there_is_nothing_to_retrain_on(world):
+    """The run would fail, or learn what the version knows: the receipt says so in each week, and goes on where labels come after all."""
+    rule(world, "value", due_after_days=30)
+    late = (world.source["seen_at"] + timedelta(days=900)).dt.as_unit("us")
+    world.land(world.source.assign(decided_at=late))
+    for day in (0, 1):
+        held = decide(world, AS_OF + timedelta(days=day))
+        assert (held.says, held.decision) == ("retrain", "wait")
+        assert held.guards == [
+            "of the source's rows since 2024-01-01 0 have labels, so there is next to nothing new to learn"
+        ]
+    world.land(world.source)
+    assert decide(world, AS_OF + timedelta(days=8)).decision == "retrain"
+
+
 def test_a_version_of_this_week_is_new(world):
     """A look in the week in which the version was trained has no age to go by: every rule waits."""
     for day, as_of in ((21, AS_OF - timedelta(days=7)), (28, AS_OF)):

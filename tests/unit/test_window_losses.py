@@ -94,6 +94,10 @@ def test_labels_that_never_come_are_looked_for_once_a_window(answering):
     for days in (0, 1, 7):
         assert not len(history(answering, AS_OF + timedelta(days=days)).known.labelled)
     assert [e.event.as_of[:10] for e in answering.ledger.events(LabelsMeasured)] == ["2024-03-01", "2024-03-08"]
+    for week in range(12):
+        none = LabelsMeasured(as_of=f"2024-06-{week + 1:02d}T00:00:00+00:00", since="", labels=0, label_delay_s={})
+        answering.ledger.append(none, "churn")
+    assert label_delays.newest(answering.ledger, "churn").p95_s == 2 * 86_400
     slower(answering, 20)
     change_params(answering.project, "models.churn.source.label_delay_days", 2)
     assert not len(history(answering, AS_OF + timedelta(days=20)).known.labelled)
