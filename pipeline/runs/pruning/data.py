@@ -49,10 +49,11 @@ def removable(context: Context, of_models: Mapping[str, Versions], keep: Keep) -
     if keep.versions is None and keep.refused_days is None:
         return Removable()
     landed, pruned = context.ledger.events(DataLanded), context.ledger.events(Pruned)
-    sent = context.ledger.events(StageKept, LandedProfiled)
-    ended = ended_runs(context, keep, {(entry.model, entry.run) for entry in (*landed, *sent)})
+    sent, registered = context.ledger.events(StageKept, LandedProfiled), context.ledger.events(VersionRegistered)
+    refused = {(entry.model, entry.run) for entry in (*landed, *sent)} - {(e.model, e.run) for e in registered}
+    ended = ended_runs(context, keep, refused)
     gone = {version: entry.seq for entry in pruned for version in entry.event.data_versions}
-    needed, others, unneeded = set(_of_kept(context, of_models, pruned)), set[str](), dict[str, str]()
+    needed, others, unneeded = set(_of_kept(registered, of_models, pruned)), set[str](), dict[str, str]()
     for entry in landed:
         if not at_of(entry) < ended.get((entry.model, entry.run), LONG_AGO):
             needed.add(entry.event.data_version)
@@ -86,16 +87,15 @@ def _by_model(of: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     return found
 
 
-def ended_runs(context: Context, keep: Keep, runs: Collection[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
-    """Those of the runs, by model and run, whose data may go, each with the time before which they must have landed."""
+def ended_runs(context: Context, keep: Keep, refused: Collection[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
+    """The runs, by model and run, whose data may go, each with the time before which they must have landed. `refused` are those that made no
+    version and landed something."""
     found: dict[tuple[str, str], datetime] = {}
     if keep.versions is not None:
         young = context.clock() - timedelta(days=keep.versions_days)
         found = {(e.model, e.run): young for e in context.ledger.events(RunSettled) if at_of(e) < young}
     if keep.refused_days is not None:
         young = context.clock() - timedelta(days=keep.refused_days)
-        with_version = {(entry.model, entry.run) for entry in context.ledger.events(VersionRegistered)}
-        refused = set(runs) - with_version
         last = last_events(context.ledger, {run for _, run in refused})
         found = {run: before for run, before in found.items() if run not in refused}
         found |= {run: young for run in refused if last.get(run, young) < young}
@@ -132,10 +132,12 @@ def _brought(
     return models
 
 
-def _of_kept(context: Context, of_models: Mapping[str, Versions], before: Iterable[Entry[Pruned]]) -> Iterable[str]:
+def _of_kept(
+    registered: Iterable[Entry[VersionRegistered]], of_models: Mapping[str, Versions], before: Iterable[Entry[Pruned]]
+) -> Iterable[str]:
     """The data versions of kept versions; of a model that is not asked about all are kept that were not pruned before."""
     pruned = {(entry.model, v): entry.seq for entry in before for v in entry.event.versions}
-    for entry in context.ledger.events(VersionRegistered):
+    for entry in registered:
         versions, number = of_models.get(entry.model), entry.event.version
         let_go = versions is not None and (
             number in versions.removable or versions.registered.get(number) != entry.event
