@@ -18,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pipeline.accounts import published
 from pipeline.accounts.deployment_figures import Happened, History, history
 from pipeline.accounts.figures import NAMED
 from pipeline.accounts.lines import FAILED, KILLED, PEOPLE, SERVICES, STEPS, Known, iso, ms_of, total
@@ -126,7 +127,19 @@ class Roi:
             "measured": ["deployments", "machine_cost", "bill", "models", "model_years", "marginal_model", "maturity"],
             "claimed": ["engineer_hours_saved_low", "engineer_hours_saved_high", "net_low", "net_high"],
             "baseline_source": self.baseline.source,
+            "not_converted": self.not_converted,
         }
+
+    @property
+    def not_converted(self) -> str:
+        """That claims are in another currency than the prices, in a sentence; '' where they are in the same, or nothing is claimed."""
+        claims = [name for name in (*INVESTMENTS, *CHANNELS) if self.baseline.known(name) == "claimed"]
+        if not claims or self.bill.currency == published.CURRENCY:
+            return ""
+        return (
+            f"amounts that are claimed are {published.CURRENCY}, as the study has them, and not converted to {self.bill.currency}: "
+            f"state your own in baseline of params.yaml"
+        )
 
     def _hours_dict(self) -> dict[str, Any]:
         """Deployments and engineer hours alone: machine time against hours by hand."""

@@ -85,6 +85,7 @@ def facts(earned: Roi) -> dict[str, Any]:
         "channels": channels(earned),
         "plotly": charts.version(),
         "empty": not told["deployments"],
+        "not_converted": told["not_converted"],
         "saved_any": any(each.low or each.high for each in earned.savings),
     }
 
