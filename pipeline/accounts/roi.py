@@ -8,6 +8,7 @@ hours by hand are claims of the baseline's source until a team states its own; d
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ import sqlalchemy as sa
 from pipeline.accounts import published
 from pipeline.accounts.deployment_figures import Happened, History, history
 from pipeline.accounts.figures import NAMED
-from pipeline.accounts.lines import FAILED, KILLED, PEOPLE, SERVICES, STEPS, Known, iso, ms_of, total
+from pipeline.accounts.lines import FAILED, KILLED, PEOPLE, SERVICES, STEPS, Known, ms_of, total
 from pipeline.accounts.maturity import maturity
 from pipeline.accounts.money import as_float
 from pipeline.accounts.source_example import CHANNELS, INVESTMENTS, source_example
@@ -110,7 +111,7 @@ class Roi:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            **self._hours_dict(),
+            **self.hours_as_dict(),
             "bill": as_float(self.bill.total),
             "bill_a_month": self.bill_a_month,
             "models": self.models,
@@ -141,7 +142,7 @@ class Roi:
             f"state your own in baseline of params.yaml"
         )
 
-    def _hours_dict(self) -> dict[str, Any]:
+    def hours_as_dict(self) -> dict[str, Any]:
         """Deployments and engineer hours alone: machine time against hours by hand."""
         low, high = self.hours
         return {
@@ -258,7 +259,9 @@ def _engineer_time(
     """What the hours by hand cost, each deployment's at the price of its day, minus ours, as stated, else the automated ones of the baseline;
     and these hours."""
     by_hand, automated = (getattr(baseline, name) for name in HOURS)
-    at = [prices.at(iso(each.at)).engineer_hour for each in past.live]
+    periods = [each.engineer_hour for _, each in prices.periods]
+    begins = [ms_of(since) for since, _ in prices.periods[1:]]
+    at = [periods[bisect_right(begins, each.at)] for each in past.live]
     people = [line for line in bill.lines if line.part == PEOPLE]
     stated = bool(people) and all(line.counted == "yours" for line in people)
     if stated:
