@@ -38,8 +38,8 @@ def add(ledger: Ledger, model: str) -> None:
 
 def _backtest(number: int, draw: random.Random) -> list[Any]:
     end = END - timedelta(weeks=8 * number)
-    starts = [f"{end - timedelta(weeks=week):%Y-%m-%dT%H:%M:%S+00:00}" for week in range(DRAWN_WINDOWS, 0, -1)]
-    of = {"start": starts[0], "end": f"{end:%Y-%m-%dT%H:%M:%S+00:00}", "window_days": 7.0}
+    starts = [f"{end - timedelta(weeks=week):%Y-%m-%d}" for week in range(DRAWN_WINDOWS, 0, -1)]
+    of = {"start": starts[0], "end": f"{end:%Y-%m-%d}", "window_days": 7.0}
     made = Backtested(
         **of,
         windows=DRAWN_WINDOWS,

@@ -8,6 +8,7 @@ hours by hand are claims of the baseline's source until a team states its own; d
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,9 +19,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pipeline.accounts import published
 from pipeline.accounts.deployment_figures import Happened, History, history
 from pipeline.accounts.figures import NAMED
-from pipeline.accounts.lines import FAILED, KILLED, PEOPLE, SERVICES, STEPS, Known, iso, ms_of, total
+from pipeline.accounts.lines import FAILED, KILLED, PEOPLE, SERVICES, STEPS, Known, ms_of, total
 from pipeline.accounts.maturity import maturity
 from pipeline.accounts.money import as_float
 from pipeline.accounts.source_example import CHANNELS, INVESTMENTS, source_example
@@ -109,7 +111,7 @@ class Roi:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            **self._hours_dict(),
+            **self.hours_as_dict(),
             "bill": as_float(self.bill.total),
             "bill_a_month": self.bill_a_month,
             "models": self.models,
@@ -126,9 +128,21 @@ class Roi:
             "measured": ["deployments", "machine_cost", "bill", "models", "model_years", "marginal_model", "maturity"],
             "claimed": ["engineer_hours_saved_low", "engineer_hours_saved_high", "net_low", "net_high"],
             "baseline_source": self.baseline.source,
+            "not_converted": self.not_converted,
         }
 
-    def _hours_dict(self) -> dict[str, Any]:
+    @property
+    def not_converted(self) -> str:
+        """That claims are in another currency than the prices, in a sentence; '' where they are in the same, or nothing is claimed."""
+        claims = [name for name in (*INVESTMENTS, *CHANNELS) if self.baseline.known(name) == "claimed"]
+        if not claims or self.bill.currency == published.CURRENCY:
+            return ""
+        return (
+            f"amounts that are claimed are {published.CURRENCY}, as the study has them, and not converted to {self.bill.currency}: "
+            f"state your own in baseline of params.yaml"
+        )
+
+    def hours_as_dict(self) -> dict[str, Any]:
         """Deployments and engineer hours alone: machine time against hours by hand."""
         low, high = self.hours
         return {
@@ -245,7 +259,9 @@ def _engineer_time(
     """What the hours by hand cost, each deployment's at the price of its day, minus ours, as stated, else the automated ones of the baseline;
     and these hours."""
     by_hand, automated = (getattr(baseline, name) for name in HOURS)
-    at = [prices.at(iso(each.at)).engineer_hour for each in past.live]
+    periods = [each.engineer_hour for _, each in prices.periods]
+    begins = [ms_of(since) for since, _ in prices.periods[1:]]
+    at = [periods[bisect_right(begins, each.at)] for each in past.live]
     people = [line for line in bill.lines if line.part == PEOPLE]
     stated = bool(people) and all(line.counted == "yours" for line in people)
     if stated:

@@ -73,7 +73,8 @@ def _settled(
         high=gain.high,
         cost=worth.retrain if decided.decision == "retrain" else 0.0,
         currency=worth.currency,
-        expected=decided.saving,
+        # What was expected in another currency is not compared: nobody has its rate.
+        expected=decided.saving if decided.currency in ("", worth.currency) else None,
         ahead=decided.ahead,
     )
 

@@ -9,8 +9,9 @@ import pytest
 from pipeline.accounts import closed_months
 from pipeline.accounts.money import as_float
 from pipeline.accounts.roi import roi
-from pipeline.accounts.source_example import source_example
+from pipeline.accounts.source_example import CHANNELS, INVESTMENTS, source_example
 from pipeline.accounts.statement import Terms, statement
+from pipeline.cli import roi_table
 from pipeline.ledger.events import StepEnded
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, Undeployed
 from pipeline.ledger.store import EVENTS, Ledger
@@ -196,3 +197,13 @@ def test_a_model_that_was_taken_off_saves_no_more(ledger):
     """Model-years count while something of the model is live."""
     ledger.append(Undeployed(version="1"), "b", at="2026-07-02T15:00:00.000Z")
     assert told(ledger)["model_years"] == pytest.approx(1.5, abs=0.001)
+
+
+def test_claims_in_another_currency_than_the_prices_are_said_not_to_be_converted(ledger):
+    """The study's amounts are dollars: in another currency the account says so until a team states its own."""
+    euros = Terms(PRICES.model_copy(update={"currency": "EUR"}))
+    stated = dict.fromkeys((*INVESTMENTS, *CHANNELS), (1, 2))
+    assert told(ledger)["not_converted"] == ""
+    claimed = roi(ledger, euros, Baseline.model_validate(CLAIMS), until=UNTIL)
+    assert "are USD" in claimed.not_converted and claimed.not_converted in roi_table.roi(claimed.as_dict())
+    assert roi(ledger, euros, Baseline.model_validate(CLAIMS | stated), until=UNTIL).not_converted == ""

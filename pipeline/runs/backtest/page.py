@@ -28,6 +28,8 @@ def backtest_page(
         Path(__file__).with_suffix(".html"),
         {
             **made.body(),
+            # A ledger of before has none.
+            "economics": {"currency": "", "value": None, **made.economics},
             "model": model,
             "others": others,
             "untrained": drawn.untrained if drawn is not None else {},
