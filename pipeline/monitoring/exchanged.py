@@ -93,12 +93,15 @@ class Exchange:
 
     @property
     def reason(self) -> str:
-        told = f"a row has them exchanged with probability {self.probability:.2f}"
-        if self.probability > self.limit and not self.usual:
-            return f"{told}, but put back they are not where the reference was"
-        return (
-            f"they look exchanged: {told}, over {self.limit:.2f}" if self.moved else f"{told}, within {self.limit:.2f}"
-        )
+        return reason_of(self.probability, self.limit, self.usual, "they are not where the reference was")
+
+
+def reason_of(probability: float, limit: float, usual: bool, unlike: str) -> str:
+    """Why two columns or values look exchanged or not; `unlike` says of them that they are not usual when put back."""
+    told = f"a row has them exchanged with probability {probability:.2f}"
+    if probability <= limit:
+        return f"{told}, within {limit:.2f}"
+    return f"they look exchanged: {told}, over {limit:.2f}" if usual else f"{told}, but put back {unlike}"
 
 
 class Exchanges:
