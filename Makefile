@@ -48,7 +48,7 @@ WAITING := -n $(shell n=$$(nproc); echo $$(( n < 4 ? n + 1 : 4 ))) --dist loadsc
 test: test-unit  ## all tests side by side, the quickest first; those that need an engine or a browser say so when they skip
 	@$(BIN)/python -m pytest tests/story tests/component tests/engine $(WAITING)
 
-test-unit: $(STAMP) warehouse  ## functions and classes alone: no git, DVC, server or other process; within a minute
+test-unit: $(STAMP) warehouse  ## functions and classes alone: no git, DVC, server or other process; two minutes on two processors
 	@$(BIN)/python -m pytest tests/unit -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-component: $(STAMP) warehouse  ## one real store or tool: git, DVC, MLflow's store, Postgres, a slot's server, Traefik

@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import long_ledger, long_store
+from benchmarks import long_backtests, long_ledger, long_store
 from pipeline.cli.parser import parser
 from pipeline.ledger.events import DataLanded, StepEnded, VersionRegistered
+from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.store import Ledger
 
 EVENTS_IN_ALL = int(os.environ.get("PERENNIAL_BENCH_EVENTS", "350000"))
@@ -36,6 +37,7 @@ COMMANDS = (
     *(f"freeze {MODEL}", f"unfreeze {MODEL}", "prune --dry-run", f"prune --dry-run {MODEL}", f"card {MODEL}"),
     f"card {MODEL} --json",
 )
+RULES = {"versions": 10, "refused_days": 90, "predictions_days": 400, "reports_days": 90, "logs_days": 400}
 # Measured with what the ledger has at that time.
 MEASURED_APART = ("costs", "trace", "verify", "search")
 # They train, score, read a source's rows or move slots, and take as long as that does, whatever the ledger has.
@@ -61,6 +63,7 @@ def main() -> bool:
             project = long_ledger.project(Path(folder), models)
             ledger = Ledger(f"sqlite:///{project / 'home' / 'ledger.db'}")
             long_ledger.fill(ledger, models, EVENTS_IN_ALL)
+            long_backtests.add(ledger, MODEL)
             long_ledger.write_routes(ledger, project / "home")
             long_ledger.write_lists(ledger, project)
             _make_mlflows_store(project)
@@ -101,6 +104,22 @@ def _commands(project: Path, ledger: Ledger) -> Measured:
     yield f"trace {TRACED}", _command_s(project, f"trace {TRACED}"), COMMAND_S
     yield "trace of a data version", _command_s(project, f"trace {landed.event.data_version}"), COMMAND_S
     yield "verify", _command_s(project, "verify"), VERIFY_S
+    yield from _prunes(project, ledger)
+
+
+def _prunes(project: Path, ledger: Ledger) -> Measured:
+    """With rules: where years of versions would go at once, which takes as long as that does, and once they are gone."""
+    with (project / "params.yaml").open("a", encoding="utf-8") as params:
+        params.write(f"keep: {json.dumps(RULES)}\n")
+    yield "prune --dry-run, with rules for the first time", _command_s(project, "prune --dry-run"), None
+    command = [sys.executable, "-m", "pipeline", "prune", "--dry-run", "--json"]
+    told = subprocess.run(command, env=_environment(project), capture_output=True, text=True, check=True)
+    for each in json.loads(told.stdout)["models"]:
+        registered = [entry.event for entry in ledger.events(VersionRegistered, model=each["model"])]
+        data = [event.data_version for event in registered if event.version in each["versions"]]
+        gone = Pruned(removed={}, bytes=0, versions=each["versions"], rules={}, data_versions=data)
+        ledger.append(gone, each["model"])
+    yield "prune --dry-run, once they are gone", _command_s(project, "prune --dry-run"), COMMAND_S
 
 
 def _command_s(project: Path, command: str) -> float:

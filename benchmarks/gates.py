@@ -39,6 +39,7 @@ WORLDS = (
     World("binary", "roc_auc", 0.04, days=7, a_day=60, learnt=1_300),
     World("regression", "rmse", 0.06, days=7, a_day=60, learnt=1_300),
     World("regression", "rmse", 0.03, days=7, a_day=400),
+    World("regression", "mae", 0.15, days=10, a_day=120, learnt=2_400, skewed=True),
 )
 HELD_OUT_ROWS = 30_000
 

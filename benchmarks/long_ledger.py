@@ -7,6 +7,7 @@ of approvals and budgets that burn. Models are retrained in turn, so that no mod
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -63,10 +64,8 @@ STEPS = (
     *("roll_out", "settle"),
 )
 SETTINGS = {"serving": {"cpus": 1.0, "memory_mb": 512}}
-LANDED = {
-    f"2026-01-{day:02d}.parquet": {"md5": "0" * 32, "rows": 900, "delta_rows": 900, "view_of": None, "why": "first"}
-    for day in range(1, 8)
-}
+# So many days of data a version learns from; of the newest a run lands so many again, as their labels come late.
+WINDOW_DAYS, LATE_DAYS = 90, 7
 VERDICTS = [
     {"gate": f"gate_{i}", "passed": True, "observed": 0.1, "limit": 0.2, "reason": "below its limit"} for i in range(10)
 ]
@@ -97,16 +96,40 @@ def fill(ledger: Ledger, models: int, events: int, seed: int = 0) -> None:
 
 
 def write_lists(ledger: Ledger, project: Path) -> None:
-    """The list of files of each data version, 90 days of it, in DVC's cache."""
-    for (landed,) in ledger.rows(sa.select(EVENTS.c.body).where(EVENTS.c.kind == DataLanded.KIND)):
-        data = json.loads(landed)
-        end = datetime.fromisoformat(data["as_of"])
-        days = [f"{end - timedelta(days=day):%Y-%m-%d}.parquet" for day in range(1, data["partitions"] + 1)]
-        files = [{"md5": f"{number:032x}", "relpath": day} for number, day in enumerate(sorted(days))]
+    """The list of files of each data version, as its landings have them, in DVC's cache."""
+    query = sa.select(EVENTS.c.model, EVENTS.c.body).where(EVENTS.c.kind == DataLanded.KIND).order_by(EVENTS.c.seq)
+    newest: dict[str, dict[str, str]] = {}
+    for model, body in ledger.rows(query):
+        data = json.loads(body)
+        of = newest.setdefault(model, {})
+        of |= {name: landed["md5"] for name, landed in data["landed"].items()}
+        names = (file_of(data["as_of"], day) for day in range(1, data["partitions"] + 1))
+        files = [{"md5": of[name], "relpath": name} for name in sorted(names) if name in of]
         version = data["data_version"]
         file = project / ".dvc" / "cache" / "files" / "md5" / version[:2] / version[2:]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(files), encoding="utf-8")
+
+
+def file_of(as_of: str, day: int) -> str:
+    """The name of the partition so many days before an as-of."""
+    return f"{datetime.fromisoformat(as_of) - timedelta(days=day):%Y-%m-%d}.parquet"
+
+
+def _landed(version: int, as_of: str, days: int) -> dict[str, dict[str, Any]]:
+    """The partitions that a run lands `days` days after the one before it."""
+    count = WINDOW_DAYS if version == 1 else max(days, LATE_DAYS)
+    names = [file_of(as_of, day) for day in range(1, count + 1)]
+    return {
+        name: {
+            "md5": hashlib.md5(f"{name} {version}".encode(), usedforsecurity=False).hexdigest(),
+            "rows": 900,
+            "delta_rows": 900,
+            "view_of": None,
+            "why": "first",
+        }
+        for name in names
+    }
 
 
 def write_routes(ledger: Ledger, home: Path) -> None:
@@ -124,7 +147,7 @@ def _rows(models: int, events: int, seed: int) -> Iterator[dict[str, Any]]:
         model, version = f"model-{number % models}", number // models + 1
         began = START + number * every
         run = f"retrain__{model}/scheduled__{began:%Y-%m-%dT%H:%M:%S}+00:00"
-        for at, event, step, prefix in _retrain(version, began, draw):
+        for at, event, step, prefix in _retrain(version, began, (every * models).days + 1, draw):
             text = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
             name = run.replace("retrain__", f"{prefix}__") if prefix else ""
             body = canonical(event.body())
@@ -132,15 +155,15 @@ def _rows(models: int, events: int, seed: int) -> Iterator[dict[str, Any]]:
         number += 1
 
 
-def _retrain(version: int, at: datetime, draw: random.Random) -> Iterator[Happened]:
-    """What happens to a model around one retrain. The times go on by a second each, so that they never go back."""
+def _retrain(version: int, at: datetime, days: int, draw: random.Random) -> Iterator[Happened]:
+    """What happens to a model around one retrain, `days` days after the one before it. The times go on by a second each, so that they never go back."""
     second = timedelta(milliseconds=10)
-    for event, step, prefix in _story(version, at, draw):
+    for event, step, prefix in _story(version, at, days, draw):
         yield at, event, step, prefix
         at += second
 
 
-def _story(version: int, at: datetime, draw: random.Random) -> Iterator[tuple[Event, str, str]]:
+def _story(version: int, at: datetime, days: int, draw: random.Random) -> Iterator[tuple[Event, str, str]]:
     yield from _looks(version, at, draw)
     now, before = str(version), str(version - 1)
     as_of, data_version = at.isoformat(), f"{draw.getrandbits(128):032x}"
@@ -156,7 +179,12 @@ def _story(version: int, at: datetime, draw: random.Random) -> Iterator[tuple[Ev
             yield StepStarted(), step, "retrain"
         yield _usage(draw, "success"), step, "retrain"
     data = DataLanded(
-        data_version=data_version, as_of=as_of, partitions=90, landed=LANDED, remote="/r", pushed_bytes=10**7
+        data_version=data_version,
+        as_of=as_of,
+        partitions=WINDOW_DAYS,
+        landed=_landed(version, as_of, days),
+        remote="/r",
+        pushed_bytes=10**7,
     )
     yield data, "", "retrain"
     yield GatesChecked(verdicts=VERDICTS), "", "retrain"

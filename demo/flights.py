@@ -41,7 +41,8 @@ def flights_of_2013(folder: Path) -> pd.DataFrame:
     local_day = pd.to_datetime(raw[["year", "month", "day"]])
     flights = pd.DataFrame(
         {
-            "flight_id": local_day.dt.strftime("%Y%m%d")
+            # As numbers: to write each day by strftime takes as long as to read the file.
+            "flight_id": (raw.year * 10_000 + raw.month * 100 + raw.day).astype(str)
             + "-"
             + raw.carrier
             + raw.flight.astype(str)

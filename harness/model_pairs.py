@@ -40,6 +40,8 @@ class World:
     a_day: int = 200
     learnt: int = 15_000
     seed: int = 1
+    # Of numbers: their logarithm is what the features tell, as of amounts and durations.
+    skewed: bool = False
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -69,7 +71,8 @@ class World:
         features = rng.normal(size=(rows, FEATURES))
         level = rng.normal(0, DAY_LEVEL, days)[day]
         if self.task == "regression":
-            return features, features @ TRUE + level + rng.normal(size=rows), day
+            shown = features @ TRUE + level + rng.normal(size=rows)
+            return features, np.exp(shown / 2) if self.skewed else shown, day
         if self.task == "binary":
             return features, (features @ TRUE + level + rng.logistic(size=rows) > 0).astype("float64"), day
         scores = features @ _of_classes() + level[:, None] * np.array([1.0, -1.0, 0.0]) + rng.gumbel(size=(rows, 3))

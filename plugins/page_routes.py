@@ -62,12 +62,14 @@ def shown(make):
     """The page that `make` gives of a context; what it cannot show is said in its place."""
     from fastapi.responses import HTMLResponse
 
+    from pipeline.accounts.pauses import without_pauses
     from pipeline.context import Context
     from pipeline.errors import PerennialError
 
     try:
         context = Context.here()
-        with context.ledger.reading():
+        # The rows of years that a page is made of make no cycles.
+        with context.ledger.reading(), without_pauses():
             return HTMLResponse(make(context))
     except PerennialError as error:
         return unshown(error)

@@ -42,6 +42,7 @@ class Happened(NamedTuple):
     to_traffic_s: float | None
     as_of: str
     already_live: bool
+    rolled_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,17 @@ class History:
         return [each for each in self.of(RolloutEnded) if not each.already_live]
 
     @cached_property
+    def undone(self) -> list[Happened]:
+        """The rollouts that failed before all traffic had moved: after it, the rollback stands for the failure."""
+        return [each for each in self.of(RolloutFailed) if not each.rolled_back]
+
+    @cached_property
     def _by_kind(self) -> dict[tuple[str, str], list[Happened]]:
         found: dict[tuple[str, str], list[Happened]] = {}
         for each in self.events:
-            found.setdefault((each.kind, each.model), []).append(each)
+            # What was live already did not go live then.
+            if not each.already_live:
+                found.setdefault((each.kind, each.model), []).append(each)
         return found
 
     def before(self, event: Happened, kind: type[Event], version: str = "") -> Happened | None:
@@ -79,7 +87,7 @@ class History:
         """The first deployment of a model after the event number `seq`."""
         same = self._by_kind.get((RolloutEnded.KIND, model), [])
         place = bisect_right(same, seq, key=lambda each: each.seq)
-        return next((each for each in same[place:] if not each.already_live), None)
+        return next(iter(same[place : place + 1]), None)
 
 
 @without_pauses()
@@ -114,8 +122,8 @@ def _dora(past: History) -> list[Figure]:
             if made.run in opened:
                 started.append((each.seq, (each.at - opened[made.run]) / 1000))
     weeks = (past.until - live[0].at) / WEEK_MS if live else 0.0
-    failed, back = past.of(RolloutFailed), past.of(RolledBack)
-    tried = len(live) + len(failed)
+    failed, back = past.undone, past.of(RolledBack)
+    tried = len(live) + len(past.of(RolloutFailed))
     share = (len(failed) + len(back)) / tried if tried else None
     restored = [
         (each.seq, (each.at - gone.at) / 1000) for each in back if (gone := past.before(each, RolloutEnded, each.left))
@@ -162,6 +170,8 @@ def _staleness(past: History) -> Figure:
     now: dict[str, tuple[int, int]] = {}
     as_of = {(each.model, each.version): each.as_of for each in past.of(VersionRegistered)}
     for each in past.of(RolloutEnded, RolledBack, Undeployed):
+        if each.already_live:
+            continue
         before = now.pop(each.model, None)
         if before is not None:
             found.append((before[0], (each.at - before[1]) / DAY_MS))
@@ -191,7 +201,7 @@ def _engineer_minutes(past: History, bill: Statement) -> Figure:
 
 def _incidents(ledger: Ledger, past: History, model: str) -> list[Figure]:
     gates = {run: seq for _, seq, run in rolled_up(ledger, STOPPED, model=model)[STOPPED]}
-    undone, back = past.of(RolloutFailed), past.of(RolledBack)
+    undone, back = past.undone, past.of(RolledBack)
     return [
         Figure("stopped_by_a_gate", len(gates), "runs", "measured", "runs whose gates failed: no request was touched", sorted(gates.values())),
         Figure("stopped_by_a_rollout", len(undone), "rollouts", "measured", "rollouts that were undone before all traffic had moved", [each.seq for each in undone]),

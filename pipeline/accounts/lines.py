@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from pipeline.accounts.money import cents, whole
+from pipeline.ledger.times import iso as iso
 from pipeline.ledger.times import ms_of as ms_of
 from pipeline.settings.accounts import Prices
 
@@ -141,9 +142,3 @@ def _month(day: int) -> tuple[str, int, int]:
     first = datetime(at.year, at.month, 1, tzinfo=UTC)
     after = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
     return f"{at:%Y-%m}", int(first.timestamp() * 1000), int(after.timestamp() * 1000)
-
-
-def iso(ms: int) -> str:
-    """The time as the ledger writes it."""
-    at = datetime.fromtimestamp(ms // 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

@@ -18,6 +18,8 @@ class Platform:
     lifecycle_usd: float
 
 
+# Of all the money here and in the study's ranges; nobody converts it.
+CURRENCY = "USD"
 PLATFORMS_SOURCE = "enterprise ML Ops review (2025), 001_61ba7f0ca7631767.txt"
 PLATFORMS = (
     Platform("MLflow (local)", 180, 35, None, 25, 95),

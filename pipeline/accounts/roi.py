@@ -8,15 +8,18 @@ hours by hand are claims of the baseline's source until a team states its own; d
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from itertools import repeat
 from statistics import median
 from typing import Any
 
 import sqlalchemy as sa
 
+from pipeline.accounts import published
 from pipeline.accounts.deployment_figures import Happened, History, history
 from pipeline.accounts.figures import NAMED
 from pipeline.accounts.lines import FAILED, KILLED, PEOPLE, SERVICES, STEPS, Known, ms_of, total
@@ -24,12 +27,13 @@ from pipeline.accounts.maturity import maturity
 from pipeline.accounts.money import as_float
 from pipeline.accounts.source_example import CHANNELS, INVESTMENTS, source_example
 from pipeline.accounts.statement import Statement, Terms, statement
-from pipeline.ledger.rollout_events import RolledBack, RolloutFailed
+from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, Undeployed
 from pipeline.ledger.store import EVENTS, Ledger, now
-from pipeline.settings.accounts import Baseline
+from pipeline.settings.accounts import Baseline, Prices
 
 YEAR_MS, MONTH_MS = 365.25 * 86_400_000, 365.25 * 86_400_000 / 12
 MACHINE = (STEPS, FAILED, KILLED)
+HOURS = ("manual_engineer_hours_per_deployment", "automated_engineer_hours_per_deployment")
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,6 @@ class Roi:
     start: str
     savings: Sequence[Saving]
     hours: tuple[float, float]
-    engineer_hour: float
     example: dict[str, Any] = field(default_factory=source_example)
 
     @property
@@ -108,7 +111,7 @@ class Roi:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            **self._hours_dict(),
+            **self.hours_as_dict(),
             "bill": as_float(self.bill.total),
             "bill_a_month": self.bill_a_month,
             "models": self.models,
@@ -125,9 +128,21 @@ class Roi:
             "measured": ["deployments", "machine_cost", "bill", "models", "model_years", "marginal_model", "maturity"],
             "claimed": ["engineer_hours_saved_low", "engineer_hours_saved_high", "net_low", "net_high"],
             "baseline_source": self.baseline.source,
+            "not_converted": self.not_converted,
         }
 
-    def _hours_dict(self) -> dict[str, Any]:
+    @property
+    def not_converted(self) -> str:
+        """That claims are in another currency than the prices, in a sentence; '' where they are in the same, or nothing is claimed."""
+        claims = [name for name in (*INVESTMENTS, *CHANNELS) if self.baseline.known(name) == "claimed"]
+        if not claims or self.bill.currency == published.CURRENCY:
+            return ""
+        return (
+            f"amounts that are claimed are {published.CURRENCY}, as the study has them, and not converted to {self.bill.currency}: "
+            f"state your own in baseline of params.yaml"
+        )
+
+    def hours_as_dict(self) -> dict[str, Any]:
         """Deployments and engineer hours alone: machine time against hours by hand."""
         low, high = self.hours
         return {
@@ -136,8 +151,8 @@ class Roi:
             "machine_cost": self.machine_cost,
             "engineer_hours_saved_low": low,
             "engineer_hours_saved_high": high,
-            "net_low": low * self.engineer_hour - self.machine_cost,
-            "net_high": high * self.engineer_hour - self.machine_cost,
+            "net_low": self.savings[0].low - self.machine_cost,
+            "net_high": self.savings[0].high - self.machine_cost,
             "currency": self.bill.currency,
         }
 
@@ -209,38 +224,65 @@ def roi(
     first: dict[str, Happened] = {}
     for each in past.live:
         first.setdefault(each.model, each)
-    years = sum((past.until - each.at) / YEAR_MS for each in first.values())
+    years = sum(map(_live_ms, _by_model(past).values(), repeat(past.until))) / YEAR_MS
     begun = ledger.rows(sa.select(EVENTS.c.at).order_by(EVENTS.c.seq).limit(1))
     start = begun[0].at if begun else ""
     months = (past.until - ms_of(start)) / MONTH_MS if start else 0.0
-    hour = terms.prices.at(until).engineer_hour
-    hours = _hours(bill, past, baseline)
-    savings = [_engineer_time(past, baseline, hours, hour), _incidents(past, baseline, years)]
+    engineers, hours = _engineer_time(bill, past, baseline, terms.prices)
+    savings = [engineers, _incidents(past, baseline, years)]
     savings += [_claimed(baseline, name, years) for name in ("saved_time_to_market", "saved_compute")]
-    return Roi(model, bill, baseline, past, len(first), years, months, start, savings, hours, hour)
+    return Roi(model, bill, baseline, past, len(first), years, months, start, savings, hours)
 
 
-def _hours(bill: Statement, past: History, baseline: Baseline) -> tuple[float, float]:
-    """Engineer hours that the deployments saved: those by hand minus ours, as stated, else minus the automated ones of the baseline."""
-    count, manual = len(past.live), baseline.manual_engineer_hours_per_deployment
+def _live_ms(moves: Sequence[Happened], until: int) -> int:
+    """How long something of a model was live, of its moves in their order; milliseconds."""
+    total, since = 0, None
+    for each in moves:
+        if each.kind == Undeployed.KIND:
+            total, since = total + (each.at - since if since is not None else 0), None
+        elif since is None:
+            since = each.at
+    return total + (until - since if since is not None else 0)
+
+
+def _by_model(past: History) -> dict[str, list[Happened]]:
+    """What went live and what was taken off, by model."""
+    moves: dict[str, list[Happened]] = {}
+    for each in past.of(RolloutEnded, Undeployed):
+        moves.setdefault(each.model, []).append(each)
+    return moves
+
+
+def _engineer_time(
+    bill: Statement, past: History, baseline: Baseline, prices: Prices
+) -> tuple[Saving, tuple[float, float]]:
+    """What the hours by hand cost, each deployment's at the price of its day, minus ours, as stated, else the automated ones of the baseline;
+    and these hours."""
+    by_hand, automated = (getattr(baseline, name) for name in HOURS)
+    periods = [each.engineer_hour for _, each in prices.periods]
+    begins = [ms_of(since) for since, _ in prices.periods[1:]]
+    at = [periods[bisect_right(begins, each.at)] for each in past.live]
     people = [line for line in bill.lines if line.part == PEOPLE]
-    if people and all(line.counted == "yours" for line in people):
-        spent = float(sum(line.quantity for line in people)) / 60
-        return count * manual[0] - spent, count * manual[1] - spent
-    automated = baseline.automated_engineer_hours_per_deployment
-    return count * (manual[0] - automated[1]), count * (manual[1] - automated[0])
-
-
-def _engineer_time(past: History, baseline: Baseline, hours: tuple[float, float], hour: float) -> Saving:
-    known = baseline.known("manual_engineer_hours_per_deployment")
-    how = f"{hours[0]:,.1f} to {hours[1]:,.1f} hours of {len(past.live):,} deployments at {hour:g} an hour"
-    return Saving("engineer time", hours[0] * hour, hours[1] * hour, known, how, [each.seq for each in past.live])
+    stated = bool(people) and all(line.counted == "yours" for line in people)
+    if stated:
+        spent, paid = sum(line.quantity for line in people) / 60, as_float(total(people))
+        hours = len(at) * by_hand[0] - spent, len(at) * by_hand[1] - spent
+        low, high = (sum(at) * each - paid for each in by_hand)
+    else:
+        a_deployment = by_hand[0] - automated[1], by_hand[1] - automated[0]
+        hours = len(at) * a_deployment[0], len(at) * a_deployment[1]
+        low, high = (sum(at) * each for each in a_deployment)
+    claims = {baseline.known(name) for name in (HOURS[:1] if stated else HOURS)}
+    prices_said = " to ".join(f"{price:g}" for price in sorted({min(at, default=0.0), max(at, default=0.0)}))
+    how = f"{hours[0]:,.1f} to {hours[1]:,.1f} hours of {len(at):,} deployments at {prices_said} an hour"
+    known: Known = "claimed" if "claimed" in claims else "yours"
+    return Saving("engineer time", low, high, known, how, [each.seq for each in past.live]), hours
 
 
 def _incidents(past: History, baseline: Baseline, years: float) -> Saving:
     if baseline.incident_cost is None:
         return _claimed(baseline, "saved_incidents", years)
-    failed = past.of(RolloutFailed, RolledBack)
+    failed = sorted([*past.undone, *past.of(RolledBack)], key=lambda each: each.seq)
     count, cost = len(past.live), baseline.incident_cost
     low, high = (cost * (count * share - len(failed)) for share in baseline.manual_failed_share)
     how = f"{count} deployments by hand would fail in {baseline.manual_failed_share[0]:.0%} to {baseline.manual_failed_share[1]:.0%}, {len(failed)} did, at {cost:g} each"

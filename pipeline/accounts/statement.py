@@ -118,12 +118,14 @@ class Statement:
         return [dict(sorted(sums.items())) for sums in (models, months, steps)]
 
     def by_run(self) -> dict[str, int]:
-        """The newest runs, what all earlier ones came to, and what belongs to no run."""
-        sums = dict.fromkeys(self.shown_runs, 0)
+        """The newest runs that have a line, what all earlier ones came to, and what belongs to no run."""
+        order = [*self.shown_runs, EARLIER, NO_RUN]
+        sums: dict[str, int] = {}
         for line in self.lines:
-            place = line.run if line.run in sums else EARLIER if line.run or line.part in OF_RUNS else NO_RUN
+            shown = line.run in self.shown_runs
+            place = line.run if shown else EARLIER if line.run or line.part in OF_RUNS else NO_RUN
             sums[place] = sums.get(place, 0) + line.amount
-        return sums
+        return {place: sums[place] for place in order if place in sums}
 
     def as_dict(self) -> dict[str, Any]:
         models, months, steps = self._sums()

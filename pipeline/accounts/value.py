@@ -19,7 +19,7 @@ from pipeline.accounts.lines import PEOPLE, STORAGE, TRANSFER, Line, guessed_par
 from pipeline.accounts.money import as_float, whole
 from pipeline.accounts.slots import SlotLife
 from pipeline.accounts.statement import Statement, Terms
-from pipeline.accounts.windows import Gain, ScoredWindow, gain
+from pipeline.accounts.windows import Gain, ScoredWindow, gain, unit
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, Undeployed
 from pipeline.ledger.rollup_parts import MOVED
@@ -135,7 +135,7 @@ def deployments(
     served: dict[str, list[ScoredWindow]] = defaultdict(list)
     for window in windows:
         served[window.served].append(window)
-    value, known = terms.economics(model).unit
+    value, known = unit(terms.economics(model), windows)
     runs = _run_costs(ledger, terms, bill, past, [entry for entry, _ in live], last)
     beside = _second_slots(bill.lives, terms.prices)
     newest = {entry.digest: entry.seq for entry, _ in live}
@@ -166,7 +166,8 @@ def deployments(
 
 def _left(moves: Sequence[Moved]) -> dict[int, str]:
     """When a rollback left a deployment, by its number: the rollback was the next move."""
-    after = zip(moves, moves[1:], strict=False)
+    changes = [move for move in moves if not move.already_live]
+    after = zip(changes, changes[1:], strict=False)
     return {move.seq: following.at for move, following in after if following.kind == RolledBack.KIND}
 
 

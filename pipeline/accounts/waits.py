@@ -11,14 +11,14 @@ as the next look may retrain.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
+from pipeline.accounts.lines import Known
 from pipeline.accounts.statement import Terms
-from pipeline.accounts.windows import ScoredWindow, scored_windows
+from pipeline.accounts.windows import ScoredWindow, scored_windows, unit
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.rollup_parts import LOOKS
 from pipeline.ledger.rollups import rolled_up
@@ -29,12 +29,13 @@ NORMAL = 1.645
 BACKTEST, RECEIPT = "the newest backtest's excess by age", "the receipt's expectation"
 PAID, DID_NOT_PAY, OPEN, UNKNOWN = "waiting paid", "waiting did not pay", "open", "no labels yet"
 UNSETTLED = "not settled: no backtest"
+OTHER_CURRENCY = "not settled: its cost is in another currency"
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(NamedTuple):
     """The decision as of `as_of` not to retrain: what it lost, from `low` to `high`, and what a retrain would have cost; None where
-    nobody knows. `rows` are the labelled ones of the window after it."""
+    nobody knows. `rows` are the labelled ones of the window after it, `value_known` says how the value of a unit of loss is known, and
+    `priced_in` is another currency than that of the prices, in which its cost and what it expected are; '' for the same."""
 
     seq: int
     as_of: str
@@ -47,9 +48,18 @@ class Wait:
     retrain_cost: float | None
     basis: str
     events: tuple[int, ...] = ()
+    value_known: Known = "yours"
+    priced_in: str = ""
+
+    @property
+    def known(self) -> Known:
+        """The weaker of the excess and the value of a unit."""
+        return "measured" if self.basis == BACKTEST and self.value_known != "guess" else "guess"
 
     @property
     def verdict(self) -> str:
+        if self.priced_in:
+            return OTHER_CURRENCY
         if self.basis == RECEIPT:
             # What a receipt expected is no settlement of it.
             return UNSETTLED
@@ -71,7 +81,7 @@ class Wait:
             "lost_high": self.high,
             "retrain_cost": self.retrain_cost,
             "basis": self.basis,
-            "known": "measured" if self.basis == BACKTEST else "guess",
+            "known": self.known,
             "verdict": self.verdict,
             "events": [self.seq, *self.events],
         }
@@ -82,13 +92,23 @@ def waits(ledger: Ledger, terms: Terms, model: str, windows: Sequence[ScoredWind
     decided = {row[2]: row for row in rolled_up(ledger, LOOKS, model=model)[LOOKS]}
     if not decided:
         return []
-    loss = terms.loss(model)
+    loss = terms.loss(model) or (windows[-1].loss if windows else "")
     scored = _Windows(windows)
     # In another loss its curve is in another unit.
     tested = [each for each in ledger.events(Backtested, model=model) if loss in ("", each.event.loss)]
-    value, _ = terms.economics(model).unit
+    value, known = unit(terms.economics(model), windows)
     newest = tested[-1] if tested else None
-    return [_wait(row, scored, newest, value) for row in decided.values() if row[3]]
+    excess = _Excess(newest)
+    waited = [_in_currency(row, terms.prices.currency) for row in decided.values() if row[3]]
+    return [_wait(row, other, scored, excess, value, known) for row, other in waited]
+
+
+def _in_currency(decided: Sequence[Any], currency: str) -> tuple[Sequence[Any], str]:
+    """(the row without what is in another currency, that currency or '')."""
+    stated = decided[6]
+    if stated in ("", currency):
+        return decided, ""
+    return [*decided[:7], None, None, None, None], stated
 
 
 def of_model(ledger: Ledger, terms: Terms, model: str) -> list[Wait]:
@@ -96,22 +116,24 @@ def of_model(ledger: Ledger, terms: Terms, model: str) -> list[Wait]:
     return waits(ledger, terms, model, scored_windows(ledger, model, terms.loss(model)))
 
 
-def _wait(decided: Sequence[Any], windows: _Windows, tested: Entry[Backtested] | None, value: float) -> Wait:
-    _, seq, as_of, _, champion, age, cost, *expected = decided
+def _wait(
+    decided: Sequence[Any], priced_in: str, windows: _Windows, of_age: _Excess, value: float, value_known: Known
+) -> Wait:
+    _, seq, as_of, _, champion, age, _, cost, *expected = decided
     after = windows.after(as_of)
     rows, seqs = sum(window.labelled for window in after), tuple(each for window in after for each in window.events)
-    excess = _excess(tested.event.curve, age) if tested is not None and age is not None else None
-    if tested is None or excess is None:
+    excess = of_age(age, after) if age is not None else None
+    if excess is None:
         saving, low, high = expected
-        return Wait(seq, as_of, champion, age, rows, saving, low, high, cost, RECEIPT, seqs)
-    seqs += (tested.seq,)
-    if not after:
-        return Wait(seq, as_of, champion, age, 0, None, None, None, cost, BACKTEST, seqs)
-    lost = excess * rows * value
-    b, error = (tested.event.staleness.get(key, 0.0) for key in ("b", "error"))
-    spread = abs(lost) * NORMAL * error / b if b > 0 else None
-    low, high = (None, None) if spread is None else (lost - spread, lost + spread)
-    return Wait(seq, as_of, champion, age, rows, lost, low, high, cost, BACKTEST, seqs)
+        return Wait(seq, as_of, champion, age, rows, saving, low, high, cost, RECEIPT, seqs, value_known, priced_in)
+    seqs += (of_age.seq,)
+    lost = low = high = None
+    if after:
+        lost = excess * rows * value
+        if of_age.spread is not None:
+            spread = abs(lost) * of_age.spread
+            low, high = lost - spread, lost + spread
+    return Wait(seq, as_of, champion, age, rows, lost, low, high, cost, BACKTEST, seqs, value_known, priced_in)
 
 
 def said(found: Sequence[Wait], currency: str) -> str:
@@ -126,7 +148,8 @@ def said(found: Sequence[Wait], currency: str) -> str:
     if not by_window:
         return line
     windows = f"{len(by_window)} window{'s' if len(by_window) > 1 else ''}"
-    return f"{line}; over {windows} with labels waiting lost {sum(by_window.values()):,.2f} {currency}, by {BACKTEST}"
+    guessed = ", at a value of a unit that is a guess" if found[-1].value_known == "guess" else ""
+    return f"{line}; over {windows} with labels waiting lost {sum(by_window.values()):,.2f} {currency}, by {BACKTEST}{guessed}"
 
 
 class _Windows:
@@ -149,7 +172,24 @@ class _Windows:
         return []
 
 
-def _excess(curve: Sequence[Mapping[str, Any]], age: int) -> float | None:
-    """At that age, or at the largest that was measured below it; None where none was."""
-    known = {int(point["age"]): float(point["excess"]) for point in curve if int(point["age"]) <= age}
-    return known[max(known)] if known else None
+class _Excess:
+    """The excess loss by age, as the newest backtest measured it: at an age that has none, that of the largest below it. An age counts windows,
+    whose length is another one where the backtest was asked for it, or the model's was changed since. `spread` is half the width of its
+    interval as a share of it, None where the backtest does not tell; without a backtest nothing is known."""
+
+    def __init__(self, tested: Entry[Backtested] | None) -> None:
+        curve = tested.event.curve if tested is not None else ()
+        known = sorted((int(point["age"]), float(point["excess"])) for point in curve)
+        self._window_days = tested.event.window_days if tested is not None else 0.0
+        self._days, self._excess = [age * self._window_days for age, _ in known], [excess for _, excess in known]
+        self.seq = tested.seq if tested is not None else 0
+        b, error = (tested.event.staleness.get(key, 0.0) if tested is not None else 0.0 for key in ("b", "error"))
+        self.spread = NORMAL * error / b if b > 0 else None
+
+    def __call__(self, age: int, after: Sequence[ScoredWindow]) -> float | None:
+        place = bisect_right(self._days, age * (_days(after[0]) if after else self._window_days))
+        return self._excess[place - 1] if place else None
+
+
+def _days(window: ScoredWindow) -> float:
+    return (datetime.fromisoformat(window.end) - datetime.fromisoformat(window.start)) / timedelta(days=1)

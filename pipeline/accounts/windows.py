@@ -12,11 +12,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pipeline.ledger.rollup_parts import WINDOWS
 from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import Ledger
+from pipeline.settings.economics import MONEY, Economics
 
 # Of a two-sided interval of 90 %.
 UPPER = 0.95
@@ -31,8 +32,7 @@ QUANTILES = (
 )
 
 
-@dataclass(frozen=True)
-class ScoredWindow:
+class ScoredWindow(NamedTuple):
     """The window [start, end) with `labelled` rows: mean losses by package digest, and the digest of what answered most of it. `events`
     are the numbers of the ledger's events."""
 
@@ -46,10 +46,12 @@ class ScoredWindow:
 
 
 def scored_windows(ledger: Ledger, model: str, loss: str = "") -> list[ScoredWindow]:
-    """The windows of a model in that loss ('' is any), in their order. Of several scores of the same version the first counts."""
+    """The windows of a model in that loss, in their order; '' is that of the newest one, as losses of two units have no sum. Of several scores
+    of the same version the first counts."""
     of: dict[tuple[str, str, str], list[list[Any]]] = {}
-    for row in rolled_up(ledger, WINDOWS, model=model)[WINDOWS]:
-        if loss in ("", row[4]):
+    rows = rolled_up(ledger, WINDOWS, model=model)[WINDOWS]
+    for row in rows:
+        if row[4] == (loss or rows[-1][4]):
             of.setdefault((row[2], row[3], row[4]), []).append(row)
     return [_window(rows) for _, rows in sorted(of.items())]
 
@@ -64,6 +66,12 @@ def _window(rows: Sequence[Sequence[Any]]) -> ScoredWindow:
         all_losses |= row[6]
     served = next((row[7] for row in rows if row[7]), "")
     return ScoredWindow(start, end, loss, labelled, all_losses, served, tuple(row[1] for row in rows))
+
+
+def unit(economics: Economics, windows: Sequence[ScoredWindow]) -> tuple[float, Literal["yours", "guess"]]:
+    """The money of one unit of the windows' loss on one row, and how it is known. Where the loss is money it is 1, also of a model that is in
+    params.yaml no more."""
+    return (1.0, "yours") if windows and windows[-1].loss.partition(" ")[0] == MONEY else economics.unit
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from datetime import datetime
+
+EMPTY = re.compile(r"(--[a-z-]+=)?")
+
+
+def refuse_empty(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Wrong usage (SystemExit 2) where one of a command's words is empty, as a variable of the shell is that is not set: no name would
+    mean all models, or the newest version, and no folder the one that the command runs in. A reason may be empty."""
+    for before, word in zip(("", *words), words, strict=False):
+        if EMPTY.fullmatch(word) and before != "--reason" and not word.startswith("--reason"):
+            what = word.rstrip("=") or (before if before.startswith("--") else f"what follows {before or 'perennial'}")
+            parser.error(f"{what} is empty; is a variable of the shell not set?")
 
 
 def count(text: str) -> int:

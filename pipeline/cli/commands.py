@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.outputs import refuse, write, writing
+from pipeline.cli.outputs import PAGE, refuse, write, writing
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ def _drift_of_files(arguments: argparse.Namespace) -> Answer:
     if not (arguments.reference and arguments.current) or arguments.model:
         raise SettingsError("drift", "needs either MODEL, or both --reference and --current", "give one of the two")
     for output in filter(None, (arguments.html, arguments.report)):
-        refuse(output, arguments.reference, arguments.current)
+        refuse(output, arguments.reference, arguments.current, endings=PAGE)
     comparison = compare_files(arguments.reference, arguments.current, arguments.report)
     if arguments.html:
         from pipeline.monitoring.drift_page import Sides, drift_page

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from pipeline.cli.arguments import refuse_empty
 from pipeline.cli.parser import parser
 from pipeline.errors import DataError, PerennialError
 from pipeline.settings import logs
@@ -21,7 +22,9 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code of the command `argv`. Raises SystemExit(2) for wrong usage."""
-    arguments = parser().parse_args(argv)
+    words, top = sys.argv[1:] if argv is None else argv, parser()
+    refuse_empty(top, words)
+    arguments = top.parse_args(words)
     logs.configure("terminal")
     try:
         with _stdout_for_the_answer():

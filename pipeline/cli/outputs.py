@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 
+PAGE = (".html", ".htm")
+
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
@@ -18,9 +20,11 @@ def writing(place: Path) -> Iterator[None]:
         raise DataError(str(place), f"cannot be written ({error.strerror})", "choose another place") from error
 
 
-def write(file: Path, text: str, *inputs: Path) -> None:
-    """Writes aside and renames, so that whoever reads the file meanwhile has the old one whole. Raises DataError."""
-    refuse(file, *inputs)
+def write(file: Path, text: str, *inputs: Path, endings: tuple[str, ...] = PAGE) -> None:
+    """Writes aside and renames, so that whoever reads the file meanwhile has the old one whole. Raises DataError, as `refuse` does."""
+    refuse(file, *inputs, endings=endings)
+    # Of a link, which stays one, the file that it leads to.
+    file = file.resolve()
     aside = file.with_name(f"{file.name}.part")
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -28,11 +32,17 @@ def write(file: Path, text: str, *inputs: Path) -> None:
         aside.replace(file)
 
 
-def refuse(output: Path, *inputs: Path) -> None:
-    """Raises DataError for an output that is a folder, or one of the `inputs`, by whatever name: it would be lost."""
+def refuse(output: Path, *inputs: Path, endings: tuple[str, ...] = ()) -> None:
+    """Raises DataError for what would be lost: an output that is a folder, a device or a pipe, or one of the `inputs`, by whatever name;
+    with `endings`, also a file that is there and has none of them, for it is not what this command wrote before."""
     if output.is_dir():
         raise DataError(str(output), "is a folder", "name a file")
+    if output.exists() and not output.is_file():
+        raise DataError(str(output), "is a device or a pipe, which a file would replace", "name a file")
     with writing(output):
         same = [each for each in inputs if output.exists() and each.exists() and output.samefile(each)]
     if same:
         raise DataError(str(output), f"is the input {same[0]} itself, which would be lost", "choose another place")
+    if endings and output.exists() and output.suffix.lower() not in endings:
+        found = f"is there, and does not end in {' or '.join(endings)}"
+        raise DataError(str(output), found, "name another file, so that this one is not lost")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pipeline.context import Context
     from pipeline.settings.slo import Slo
 
+# Of a project: they end as Prometheus' rules do.
+SETTINGS = ("params.yaml", "dvc.yaml", "docker-compose.yaml")
+
 
 def slo(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import slo_table
@@ -82,11 +85,14 @@ def _definitions(context: Context, model: str, arguments: argparse.Namespace) ->
         raise SettingsError(
             "slo", "no model has objectives", "add `slo: {}` to a model's block; docs/slo.md has its keys"
         )
-    texts = ((arguments.prometheus, prometheus.rules), (arguments.grafana, grafana.dashboard))
-    wanted = [(file, make(slos)) for file, make in texts if file is not None]
-    for file, text in wanted:
-        write(file, text)
-    written = [str(file) for file, _ in wanted]
+    texts = (
+        (arguments.prometheus, prometheus.rules, (".yaml", ".yml", ".rules")),
+        (arguments.grafana, grafana.dashboard, (".json",)),
+    )
+    wanted = [(file, make(slos), endings) for file, make, endings in texts if file is not None]
+    for file, text, endings in wanted:
+        write(file, text, *(context.project / name for name in SETTINGS), endings=endings)
+    written = [str(file) for file, *_ in wanted]
     return Answer(
         "\n".join(f"{file}: the objectives of {', '.join(slos)}" for file in written),
         {"written": written, "models": list(slos)},

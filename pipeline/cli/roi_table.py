@@ -21,7 +21,7 @@ def roi(told: dict[str, Any]) -> str:
         f"claimed:  {hours} engineer hours saved, {net} {told['currency']} net of machine time",
         f"          against the manual baseline of {told['baseline_source']}: a claim of its authors, not a measurement",
     ]
-    parts = ["\n".join(lines), _savings(told), _break_even(told)]
+    parts = ["\n".join(lines), _savings(told), _break_even(told), *filter(None, [told["not_converted"]])]
     parts += [_by_model(told)] if told["by_model"] else []
     return "\n\n".join([*parts, _last_lines(told), _example(told["source_example"])])
 
@@ -44,7 +44,7 @@ def _break_even(told: dict[str, Any]) -> str:
         f"{name} {_months(found[f'{name}_months'], found[f'{name}_month'])}" for name in ("low", "mid", "high")
     )
     return (
-        f"{rows.text(WIDTH)}\nbreak-even of {found['models']} models ({found['known']}), "
+        f"{rows.text(WIDTH)}\nbreak-even of {found['models']} model{'s' if found['models'] != 1 else ''} ({found['known']}), "
         f"with a bill of {_money(told['bill_a_month'])} a month: {ends}"
     )
 

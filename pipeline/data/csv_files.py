@@ -88,7 +88,8 @@ class CsvReader:
     ) -> str:
         """A SELECT of `columns` as text, NULL for those that are not in `names`, the header that all `files` share; and FILE.
 
-        An empty cell is NULL. In a column of `texts` a number has a point, whatever the files have: 2,0 is the text 2.0.
+        An empty cell is NULL. In a column of `texts` a number has a point, whatever the files have: 2,0 is the text 2.0. A line that is
+        the header again, as where exports were put together, is no row.
         """
         stated = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(names)))
         options = (
@@ -100,7 +101,9 @@ class CsvReader:
             cells |= {c: pointed(cells[c]) for c in texts if c in names}
         picked = [f"{cell} AS {quoted(c)}" for c, cell in cells.items()]
         paths = ", ".join(literal(glob.escape(str(file))) for file in files)
-        return f"SELECT {', '.join([*picked, FILE])} FROM read_csv([{paths}], {options})"
+        again = " AND ".join(f"coalesce(c{i}, '') = {literal(name)}" for i, name in enumerate(names))
+        rows = f"WHERE NOT ({again})" if len(names) > 1 else ""
+        return f"SELECT {', '.join([*picked, FILE])} FROM read_csv([{paths}], {options}) {rows}"
 
     def batches(
         self, file: Path, columns: Sequence[str], numbers: Sequence[str], texts: Collection[str], rows: int

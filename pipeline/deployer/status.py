@@ -260,7 +260,7 @@ def _settings_note(context: Context, name: str, current: Route) -> str | None:
     if not outdated:
         return None
     return (
-        f"{' and '.join(outdated)} run with other settings than rollout.serving; "
+        f"{' and '.join(outdated)} run{'s' if len(outdated) == 1 else ''} with other settings than rollout.serving; "
         f"`perennial deploy {name} {current.live.version}` applies them"
     )
 

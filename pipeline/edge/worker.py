@@ -185,13 +185,14 @@ class Handler(BaseHTTPRequestHandler):
     def _head_refused(self) -> RequestRefused | None:
         """Why a body is not read, seen by its head alone."""
         lengths = set(self.headers.get_all("content-length", []))
-        most = self.server.edge.exported["max_body_mb"] * 1e6
+        # The slot's own limit, in its own words.
+        most = int(self.server.edge.exported["max_body_mb"] * 2**20)
         if "transfer-encoding" in self.headers or not lengths:
             return RequestRefused(411, "content-length is missing; send the body in one piece")
         if len(lengths) > 1 or not LENGTH.fullmatch(length := lengths.pop()):
             return RequestRefused(400, "content-length must be one number of bytes")
         if int(length) > most:
-            return RequestRefused(413, f"the body has more than {most / 1e6:g} MB; split the request")
+            return RequestRefused(413, f"the body is larger than {most / 2**20:g} MiB")
         if self.headers.get("content-encoding", "identity") != "identity":
             return RequestRefused(415, "content-encoding must be identity: the edge unpacks nothing")
         return None

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.gates.base import PackagedModel, Table, Verdict
 from pipeline.gates.time_blocks import MANY, Blocks, of_times
+from pipeline.settings.gates import Mode
 from pipeline.training import tasks, weights
 from pipeline.training.tasks import Answers
 
@@ -28,6 +29,11 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     if tasks.TASKS[model.training.task].output == "number":
         return None
     answers = Answers.of(held_out, packaged.package.classes)
+    limit = model.gates.calibration.error
+    mode: Mode = "on" if "error" in model.gates.calibration.model_fields_set else "warn"
+    if not np.isfinite(answers.values).all():
+        reason = "an answer that is no number comes true at no rate; the gate constant_prediction counts them"
+        return Verdict("calibration", False, 0.0, limit, reason, judged=False, mode=mode)
     said, came, brier = outcome(answers, held_out[model.training.target].to_numpy())
     weight = weights.of(held_out, model.training, "evaluate")
     weight = np.ones(len(said)) if weight is None else weight
@@ -35,9 +41,6 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     error = calibration_error(said, came, bins, weight)
     chance = by_chance(said, bins, weight)
     interval = _interval(said - came, bins, weight, of_times(held_out[model.source.event_time], MANY))
-    limit = model.gates.calibration.error
-    stated = "error" in model.gates.calibration.model_fields_set
-    # An answer of NaN makes the error NaN, which compares false, so the gate has not passed.
     passed = error <= limit or error <= chance
     reason = (
         f"expected calibration error {error:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], up to {chance:.3f} by chance on these "
@@ -45,8 +48,9 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     )
     if not passed:
         reason += "; set training.calibration"
-    curve = _curve(said, came, bins, weight)
-    return Verdict("calibration", passed, error, limit, reason, interval, mode="on" if stated else "warn", table=curve)
+    return Verdict(
+        "calibration", passed, error, limit, reason, interval, mode=mode, table=_curve(said, came, bins, weight)
+    )
 
 
 def outcome(answers: Answers, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

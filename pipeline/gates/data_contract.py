@@ -7,6 +7,7 @@ from pipeline.gates.base import ValidatedData, Verdict
 
 
 def verdict(data: ValidatedData) -> Verdict:
+    """`observed` is a share of the window's rows, from 0 to 1."""
     report, limit = data.validation, data.model.gates.contract.max_bad_share
     share = report["quarantined"] / report["in"]
     reason = f"{report['quarantined']:,} of {report['in']:,} rows break the contract ({share:.2%})"

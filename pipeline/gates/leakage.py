@@ -18,6 +18,7 @@ from pipeline.gates import time_blocks
 from pipeline.gates.base import PackagedModel, Table, Verdict
 from pipeline.gates.skill import of_order, skill
 from pipeline.settings.gates import Mode
+from pipeline.settings.models import Model
 from pipeline.training import frames, weights
 from pipeline.training.tasks import TASKS, Answers
 
@@ -26,8 +27,10 @@ MOST_ROWS = 10_000
 FEWEST_ROWS = 40
 LEAF_ROWS, LEAVES = 5, 1024
 SHOWN = 10
+# Of a text's groups of words so many are asked, together: those whose counts go with the target most.
+WORDS = 20
 # A class of fewer scored rows is told from the others by chance.
-FEWEST_OF_CLASS, MOST_CLASSES = 20, 20
+FEWEST_OF_CLASS, MOST_CLASSES, MOST_LABELS = 20, 20, 50
 # Where params.yaml states none: yesterday's value tells much of a number, and is no leak.
 LIMIT, LIMIT_OF_NUMBERS = 0.97, 0.99
 ASKS = "(gates.sanity.one_feature): is it known before the target is? If it is, name it in gates.sanity.known_before, else take it out of training"
@@ -82,7 +85,7 @@ def alone_scores(packaged: PackagedModel) -> Iterator[tuple[str, Alone]]:
     """(a feature, how far it goes alone) of each feature; of the numbers that a time or a text becomes the best one's."""
     model, held_out = packaged.model, packaged.held_out
     rows = held_out.iloc[:: -(-len(held_out) // MOST_ROWS)].reset_index(drop=True)
-    # Without groups of words: one word says little, and there may be thousands of groups.
+    # Groups of words are asked together: there may be thousands, and one says little.
     plain = model.model_copy(update={"training": model.training.model_copy(update={"words": 0})})
     numbers = frames.numbers_of(rows, plain)
     target, weight = rows[model.training.target].to_numpy(), weights.of(rows, model.training, "evaluate")
@@ -90,9 +93,31 @@ def alone_scores(packaged: PackagedModel) -> Iterator[tuple[str, Alone]]:
     for column in frames.columns_of(plain.training):
         if column.is_category:
             cells = rows[column.name].astype(object).where(rows[column.name].notna(), "")
-            yield column.name, _alone(cells, target, weight, learns)
-        else:
-            yield column.name, _best([_alone(numbers[name], target, weight, learns) for name in column.matrix])
+            yield column.name, _alone(_by_category(cells, target, learns), target, weight, learns)
+            continue
+        asked = [numbers[[name]].to_numpy("float64") for name in column.matrix]
+        if column.kind == "text" and model.training.words:
+            asked.append(_most_telling(_word_counts(rows, column.name, model), target, learns))
+        yield column.name, _best([_alone(each, target, weight, learns) for each in asked])
+
+
+def _word_counts(rows: pd.DataFrame, text: str, model: Model) -> np.ndarray:
+    """How often each text has a word of each group, float (rows, groups)."""
+    alone = {"numeric": (), "datetime": (), "text": (text,), "categorical": ()}
+    counted = frames.numbers_of(rows, model.model_copy(update={"training": model.training.model_copy(update=alone)}))
+    return np.nan_to_num(counted.to_numpy()[:, -model.training.words :])
+
+
+def _most_telling(counts: np.ndarray, target: np.ndarray, learns: np.ndarray) -> np.ndarray:
+    """Those WORDS of the groups whose counts, in the rows that learn, go with the target most: float64 (rows, at most WORDS)."""
+    known = counts[learns].astype("float64")
+    apart, spread = known - known.mean(axis=0), known.std(axis=0)
+    told = np.zeros(counts.shape[1])
+    for values in _as_numbers(target):
+        of = values[learns].astype("float64")
+        told = np.maximum(told, np.abs((of - of.mean()) @ apart) / (of.std() or 1.0))
+    told = np.divide(told, spread, out=np.zeros_like(told), where=spread > 0)
+    return counts[:, np.sort(np.argsort(-told, kind="stable")[:WORDS])].astype("float64")
 
 
 def _best(found: Sequence[Alone]) -> Alone:
@@ -102,18 +127,14 @@ def _best(found: Sequence[Alone]) -> Alone:
     return Alone(reached, told.label, told.of_label)
 
 
-def _alone(cells: pd.Series, target: np.ndarray, weight: np.ndarray | None, learns: np.ndarray) -> Alone:
-    """The skill of this column alone on the rows that it did not learn from; `learns` is a mask of rows."""
+def _alone(numbers: np.ndarray, target: np.ndarray, weight: np.ndarray | None, learns: np.ndarray) -> Alone:
+    """The skill of these numbers of one column, (rows, numbers), on the rows that it did not learn from; `learns` is a mask of rows."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     of_classes = target.dtype == object
     of_labels = of_classes or bool(np.isin(target, (0, 1)).all())
     if len(set(target[learns].tolist())) < 2:
         return Alone(float("nan"))
-    if cells.dtype == object:
-        numbers = _by_category(cells, target, learns, of_classes)
-    else:
-        numbers = cells.to_numpy("float64")[:, None]
     if not (numbers[learns] != numbers[learns][0]).any():
         return Alone(0.0)
     kind = DecisionTreeClassifier if of_labels else DecisionTreeRegressor
@@ -160,12 +181,21 @@ def _between(learnt: np.ndarray, target: np.ndarray, asked: np.ndarray) -> Answe
     return Answers(np.where(np.isfinite(asked), np.interp(asked, known, means), np.median(target)))
 
 
-def _by_category(cells: pd.Series, target: np.ndarray, learns: np.ndarray, of_classes: bool) -> np.ndarray:
+def _by_category(cells: pd.Series, target: np.ndarray, learns: np.ndarray) -> np.ndarray:
     """A category as numbers, (rows, columns): the mean of its target among the rows that learn; of classes the share of each."""
-    columns = [target == label for label in sorted(set(target.tolist()))[:50]] if of_classes else [target]
     known = cells[learns]
     numbers = []
-    for values in columns:
-        means = pd.Series(values[learns].astype("float64"), index=known.index).groupby(known).mean()
-        numbers.append(cells.map(means).fillna(float(values[learns].mean())).to_numpy("float64"))
+    for values in _as_numbers(target):
+        of = values[learns].astype("float64")
+        means = pd.Series(of, index=known.index).groupby(known).mean()
+        numbers.append(cells.map(means).fillna(float(of.mean())).to_numpy("float64"))
     return np.column_stack(numbers)
+
+
+def _as_numbers(target: np.ndarray) -> list[np.ndarray]:
+    """The target as one column of numbers; of classes whether it is each of the first ones."""
+    return (
+        [target == label for label in sorted(set(target.tolist()))[:MOST_LABELS]]
+        if target.dtype == object
+        else [target]
+    )

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from pipeline.gates import resampled, time_blocks
+from pipeline.gates import learning_noise, resampled, time_blocks
 from pipeline.gates.time_blocks import Blocks
 from pipeline.settings.models import Model
 from pipeline.training import tasks, weights
@@ -118,4 +118,18 @@ class Measured:
         # Of two fits of one model with p parameters to n rows each, the true mean losses differ by a standard deviation of
         # sqrt(p) / n, and the losses of a row by sqrt(2 p / n): on m rows the squares are as m to 2 n.
         wider = (1 + len(self.target) / (2 * learnt)) ** 0.5 if learnt else 1.0
-        return self.figure(value, better_by(self.metric, draws[0], draws[1]) / unit, wider)  # type: ignore[arg-type]
+        found = self.figure(value, better_by(self.metric, draws[0], draws[1]) / unit, wider)  # type: ignore[arg-type]
+        return self._with_noise(found, [answers, other], unit, learnt) if learnt else found
+
+    def _with_noise(self, found: Figure, compared: list[Answers], unit: float, learnt: int) -> Figure:
+        """The figure with what other rows to learn from change of a metric that no fit minimises."""
+        if found.interval is None:
+            return found
+        weight = np.ones(len(self.target)) if self.weight is None else self.weight
+        each = [
+            learning_noise.error(self.task, self.metric, self.target, answers, weight, self.blocks, learnt) / unit
+            for answers in compared
+        ]
+        error = float(np.hypot(found.error, np.hypot(*each)))
+        half = found.width * error
+        return Figure(found.value, (found.value - half, found.value + half), error, found.width)

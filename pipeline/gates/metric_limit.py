@@ -12,6 +12,7 @@ from pipeline.training.tasks import Answers
 
 
 def verdict(packaged: PackagedModel) -> Verdict:
+    """`observed` and `limit` are in the metric's own unit; the interval is told and decides nothing."""
     evaluation, limit = packaged.evaluation, packaged.model.gates.metric_limit
     metric, observed = evaluation.metric, evaluation.metrics[evaluation.metric]
     answers = Answers.of(packaged.held_out, packaged.package.classes)

@@ -9,6 +9,7 @@ NAMED_COLUMNS = 5
 
 
 def verdict(data: ValidatedData) -> Verdict:
+    """`observed` counts pairs of a column and a held-out day that lack their values; one fails the gate."""
     limit, missing = data.model.gates.contract.missing_a_day, data.validation["missing"]
     reason = "every held-out day has the values that days usually have"
     if missing:

@@ -1,7 +1,8 @@
 """Is the model better than a guess that needs no model: the base rate, the mean or median, the last value?
 
 The strongest of the guesses counts. The model must beat it by the margin, and the gain must be proven: the whole interval is above 0. A
-model that learnt from shuffled labels is as good as a guess, and by chance a little better in half of the runs.
+model that learnt from shuffled labels is as good as a guess, and by chance a little better in half of the runs. Where the rows do not tell
+how much chance is in the gain, as when one day has all of a rare label, there is no verdict.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from pipeline.training.tasks import METRICS, Answers
 
 
 def verdict(packaged: PackagedModel) -> Verdict:
+    """`observed` is by how much it is better than the strongest guess; where the interval reaches 0, that is not proven
+    and does not pass."""
     evaluation, margin = packaged.evaluation, packaged.model.gates.baseline_margin
     metric, score = evaluation.metric, evaluation.metrics[evaluation.metric]
     name, guess, by = _strongest(packaged)
+    told, enough = by.interval is not None, by.value >= margin
     proven = by.interval is None or by.interval[0] > min(margin, 0.0)
     reason = (
         f"{metric} {shown(metric, score)} against {shown(metric, guess)} for {name}: {shown_gain(metric, by.value)} better"
         f"{said(by.interval)}, at least {shown_gain(metric, margin)} better required (gates.baseline_margin)"
     )
-    if by.value >= margin and not proven:
-        reason += "; by these rows it may be no better than that guess: evaluation.holdout_days has more of them"
-    return Verdict("naive_baseline", by.value >= margin and proven, by.value, margin, reason, by.interval)
+    if enough and not (told and proven):
+        what = "it may be no better than that guess" if told else "how much chance is in it cannot be told"
+        reason += f"; by these rows {what}: a longer evaluation.holdout_days has more of them"
+    judged = told or not enough
+    return Verdict("naive_baseline", enough and proven, by.value, margin, reason, by.interval, judged=judged)
 
 
 def _strongest(packaged: PackagedModel) -> tuple[str, float, Figure]:

@@ -41,9 +41,9 @@ def markdown(model: str, run: str, verdicts: Sequence[Verdict], files: Sequence[
     return "\n".join(lines) + "\n"
 
 
-def html(model: str, run: str, verdicts: Sequence[Verdict], moves: str = "", file: str = "") -> str:
+def html(model: str, run: str, verdicts: Sequence[Verdict], moves: str = "", file: str = "", root: str = "") -> str:
     """The report as a page. `moves` is the SVG of what moves the version's predictions; '' where nobody has it. `file` is the address of
-    its table as a file, without .csv or .json, '' where there is none."""
+    its table as a file, without .csv or .json, and `root` that of the pages; '' where there is none."""
     drawn = pictures(verdicts)
     shown = [
         {
@@ -56,6 +56,7 @@ def html(model: str, run: str, verdicts: Sequence[Verdict], moves: str = "", fil
         for verdict in ordered(verdicts)
     ]
     facts: dict[str, Any] = {
+        "root": root,
         "model": model,
         "run": run,
         "sentence": sentence(verdicts),

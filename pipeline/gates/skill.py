@@ -15,6 +15,8 @@ from pipeline.training.tasks import Answers
 def skill(target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
     """`target` as in pipeline.training.tasks; NaN where these rows cannot tell."""
     weight = np.ones(len(target)) if weight is None else weight
+    if not weight.any():
+        return float("nan")
     if answers.classes:
         return of_decisions(target, np.array(answers.classes, object)[answers.values.argmax(axis=1)], weight)
     values = answers.values
@@ -26,6 +28,7 @@ def is_binary(target: np.ndarray) -> bool:
 
 
 def of_order(target: np.ndarray, values: np.ndarray, weight: np.ndarray) -> float:
+    """2 AUC - 1; NaN where one class is absent or an answer is not finite. All three arrays are (rows,)."""
     from sklearn.metrics import roc_auc_score
 
     if len(np.unique(target[weight > 0])) < 2 or not np.isfinite(values).all():
@@ -42,6 +45,7 @@ def of_decisions(target: np.ndarray, decided: np.ndarray, weight: np.ndarray) ->
 
 
 def of_numbers(target: np.ndarray, values: np.ndarray, weight: np.ndarray) -> float:
+    """1 - the mean absolute error by that of the median; NaN where all targets are the median."""
     middle = np.median(target)
     wrong = float(np.average(np.abs(target - middle), weights=weight))
     return float(1 - np.average(np.abs(target - values), weights=weight) / wrong) if wrong > 0 else float("nan")

@@ -46,6 +46,7 @@ def looked(searched: Searched, settings: SupplyChain, called: str, of: str) -> L
 
 
 def by_package(found: Iterable[Vulnerable]) -> dict[str, list[str]]:
+    """Installed package to the first id of each vulnerability that it has."""
     of: dict[str, list[str]] = {}
     for each in found:
         for name in each.package.of:

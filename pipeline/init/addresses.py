@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 
 import duckdb
 
@@ -46,15 +47,24 @@ def best_delimiter(lines: list[str], delimiters: str) -> str:
 
 
 def _files(connection: duckdb.DuckDBPyConnection, data: str) -> tuple[str, list[str]]:
-    """The pattern, and what it names now: of a folder the files of the suffix that most of them have."""
-    patterns = [data]
+    """The pattern, and what it names now: of a folder the files of the one suffix that they have."""
+    patterns = {"": data}
     if not data.endswith(SUFFIXES):
-        patterns = [f"{data.rstrip('/')}/**/*{suffix}" for suffix in SUFFIXES]
-    found = {pattern: _named(connection, pattern) for pattern in patterns}
+        patterns = {suffix: f"{data.rstrip('/')}/**/*{suffix}" for suffix in SUFFIXES}
+    found = {pattern: _named(connection, pattern) for pattern in patterns.values()}
+    refuse_several_kinds(f"--data {data}", {suffix: len(found[pattern]) for suffix, pattern in patterns.items()})
     pattern = max(found, key=lambda each: len(found[each]))
     if not found[pattern]:
         raise DataError(f"--data {data}", "names no file", f"give a file, folder or glob of {', '.join(SUFFIXES)}")
     return pattern, found[pattern]
+
+
+def refuse_several_kinds(subject: str, counts: Mapping[str, int]) -> None:
+    """Raises DataError for a folder with files of several suffixes: a model would learn from those of one, and nobody would be told."""
+    if len(there := [f"{count:,} {suffix}" for suffix, count in counts.items() if count]) > 1:
+        raise DataError(
+            subject, f"has files of several kinds: {', '.join(there)}", "give a glob that names one kind, in quotes"
+        )
 
 
 def _named(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[str]:

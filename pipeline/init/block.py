@@ -23,7 +23,7 @@ COMMENTS = {
     "start": "the Dag's first interval; nothing before it is caught up on",
     "label_time": "a label counts as known from this time on",
     "window_days": "a run learns from so many days before its as-of",
-    "holdout_days": "the last days of the window judge a version, and are never learnt from",
+    "holdout_days": "the last days of the window judge a version; what is served is then fitted on them too",
     "metric_limit": "a version that is worse is not registered",
     "baseline_margin": "better than the naive guess by this",
     "max_bad_share": "of the rows may break the contract; they are quarantined",

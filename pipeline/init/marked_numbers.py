@@ -5,10 +5,28 @@ All cells are looked at: by one alone, 999 €, nobody can know, and a wrong gue
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import duckdb
 
 from pipeline.data import text_sql
 from pipeline.errors import DataError
+
+# Digits that are none of ASCII's, ten by ten from zero, and what else a number may be written with there: the minus of Norwegian and
+# Swedish, the marks of Arabic and of Japanese.
+SCRIPTS = ("٠١٢٣٤٥٦٧٨٩", "۰۱۲۳۴۵۶۷۸۹", "०१२३४५६७८९", "০১২৩৪৫৬৭৮৯", "０１２３４５６７８９")
+SIGNS = {"\u2212": "-", "\uff0d": "-", "\uff0b": "+", "\u066b": ".", "\uff0e": ".", "\u066c": ",", "\uff0c": ","}
+
+
+def in_ascii(cell: str, written: Set[str] | None = None) -> str:
+    """SQL for the text `cell` with ASCII's digits and signs, of all scripts or of those among the characters `written`."""
+    scripts = [script for script in SCRIPTS if written is None or not written.isdisjoint(script)]
+    signs = [sign for sign in SIGNS if written is None or sign in written]
+    if not scripts and not signs:
+        return cell
+    given = text_sql.literal("".join((*scripts, *signs)))
+    wanted = text_sql.literal("0123456789" * len(scripts) + "".join(SIGNS[sign] for sign in signs))
+    return f"translate({cell}, {given}, {wanted})"
 
 
 def decimal_mark(connection: duckdb.DuckDBPyConnection, column: str, cells: str, decimal: str) -> str:
@@ -45,6 +63,7 @@ def _shows(mark: str, other: str) -> str:
     last = rf"[{mark}](\d{{1,2}}|\d{{4,}})(\D*)$"
     zero = rf"(^|\D)0[{mark}]\d"
     both = rf"[{other}]\d+[{mark}]"
-    thousands = rf"[{other}]\d{{3}}[{other}]"
+    # In India after each second digit but for the last three.
+    thousands = rf"[{other}]\d{{2,3}}[{other}]"
     pattern = "|".join((last, zero, both, thousands))
     return f"regexp_matches(cell, {text_sql.literal(pattern)})"

@@ -17,12 +17,13 @@ from pipeline.data import text_sql
 from pipeline.data.sql import quoted
 from pipeline.errors import DataError
 from pipeline.init.facts import Facts
-from pipeline.init.marked_numbers import decimal_mark
+from pipeline.init.marked_numbers import decimal_mark, in_ascii
 from pipeline.init.request import Request
 from pipeline.init.table import TABLE, Origin
 
 _CURRENCY = "[$€£¥%]"
-_NUMBER = r"[+-]?(\d{1,3}([.,'’ \x{00a0}\x{202f}]\d{3})+|\d+)([.,]\d+)?"
+# Thousands, and as in India: 12,34,567.
+_NUMBER = r"[+-]?(\d{1,3}([.,'’ \x{00a0}\x{202f}]\d{3})+|\d{1,2}(,\d{2})+,\d{3}|\d+)([.,]\d+)?"
 # In accounts a negative number is in brackets.
 MARKED = rf"[+-]?\(?{_CURRENCY}?\s?{_NUMBER}\s?{_CURRENCY}?\)?"
 # A column of so many different numbers is none of categories, and so few other texts in it are words for a missing one.
@@ -43,7 +44,9 @@ _WORDS = (
     "%m/%d/%y",
     "%d/%m/%y",
 )
-FORMATS = [f"{day}{time}" for time, day in product(("", " %H:%M", " %H:%M:%S", " %I:%M %p"), (*_DAYS, *_WORDS))]
+FORMATS = [
+    f"{day}{time}" for time, day in product(("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p"), (*_DAYS, *_WORDS))
+]
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class OddCells:
     def _refuse_number(self, each: Facts, is_target: bool) -> None:
         cell, missing = "cell", f"NOT {text_sql.is_missing('cell')}"
         number = text_sql.number(cell, self.origin.csv.decimal)
-        marked = f"{number} IS NULL AND regexp_full_match(cell, {text_sql.literal(MARKED)})"
+        marked = f"{number} IS NULL AND regexp_full_match({in_ascii('cell')}, {text_sql.literal(MARKED)})"
         cells = f"SELECT {text_sql.stripped(quoted(each.name))} AS cell FROM {TABLE}"
         sign = f"regexp_extract(cell, {text_sql.literal(_CURRENCY)})"
         ((marks, signs, numbers, different, words, one, other),) = self.connection.execute(
@@ -74,18 +77,10 @@ class OddCells:
         ).fetchall()
         otherwise = "" if is_target else f", or --categorical {quote(each.name)}, or --leave-out {quote(each.name)}"
         if marks > 0.05 * each.filled and marks + numbers >= 0.95 * each.filled:
-            kind = f"SELECT cell FROM ({cells}) WHERE {marked} OR {number} IS NOT NULL"
+            kind = f"SELECT {in_ascii('cell')} AS cell FROM ({cells}) WHERE {marked} OR {number} IS NOT NULL"
             mark = decimal_mark(self.connection, each.name, kind, self.origin.csv.decimal)
             self._refuse_several(each.name, sorted(signs or ()), numbers)
-            ((reads,),) = self.connection.execute(
-                f"SELECT {_without_marks('cell', mark)} FROM (SELECT $1 AS cell)", [one]
-            ).fetchall()
-            raise DataError(
-                f"--data column {each.name}",
-                f"has numbers with marks in them, like {one!r}, in {marks:,} of {each.filled:,} rows",
-                f"take the marks out, for example with --data {self.select(each.name, _without_marks(quoted(each.name), mark))}, "
-                f"which reads {one!r} as {reads:.15g}{otherwise}",
-            )
+            self._refuse_marked(each, one, marks, mark, otherwise)
         if numbers >= 0.5 * each.filled and different > MANY_NUMBERS and words <= FEW_WORDS:
             pointed = f"replace({quoted(each.name)}, ',', '.')" if self.origin.csv.decimal == "," else quoted(each.name)
             read = f"try_cast(trim({pointed}) AS DOUBLE)"
@@ -96,6 +91,19 @@ class OddCells:
                 f"is a number in {numbers:,} of {each.filled:,} rows, and {other!r} in most others",
                 f"make that a missing value, for example with --data {self.select(each.name, finite)}{otherwise}",
             )
+
+    def _refuse_marked(self, each: Facts, one: str, marks: int, mark: str, otherwise: str) -> None:
+        """Raises DataError for `marks` cells such as `one`, with the SELECT that reads them by the decimal `mark`."""
+        written = {*one, *"".join(self.some_cells(each.name))}
+        sql = {cell: _without_marks(in_ascii(cell, written), mark) for cell in ("cell", quoted(each.name))}
+        ((reads,),) = self.connection.execute(f"SELECT {sql['cell']} FROM (SELECT $1 AS cell)", [one]).fetchall()
+        what = "marks in them" if in_ascii("cell", written) == "cell" else "other digits or signs than ASCII's"
+        raise DataError(
+            f"--data column {each.name}",
+            f"has numbers with {what}, like {one!r}, in {marks:,} of {each.filled:,} rows",
+            f"take the marks out, for example with --data {self.select(each.name, sql[quoted(each.name)])}, "
+            f"which reads {one!r} as {reads:.15g}{otherwise}",
+        )
 
     def _refuse_several(self, column: str, signs: list[str], numbers: int) -> None:
         """Raises DataError for numbers of which no rule makes one measure: $ beside €, and 45 % beside 0.45 or 45."""

@@ -210,6 +210,7 @@ def _time(request: Request, facts: Mapping[str, Facts], odd: OddCells, said: lis
         time = facts[request.time]
         if not time.is_time and (time.epoch is None or _is_day(time)):
             time_forms.refuse(f"--time {time.name}", time, odd)
+            time_forms.refuse_excel(f"--time {time.name}", time, odd)
             raise DataError(
                 f"--time {time.name}",
                 f"is a time like 2024-03-01T09:00:00Z in {time.times:,} of {time.filled:,} rows; one is {time.example!r:.60}",

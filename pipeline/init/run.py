@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ import duckdb
 import pandas as pd
 from pydantic import ValidationError
 
-from pipeline.data import labels, sql, text_sql
+from pipeline.data import changing_sql, labels, sql, text_sql
 from pipeline.data.source import readable
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
 from pipeline.init import block, draft, facts, first_checks, flags, roles, small_table, text_groups, windows
 from pipeline.init.looks import Looks, instant
 from pipeline.init.odd_cells import OddCells
-from pipeline.init.request import Draft, LeftOut, Request
+from pipeline.init.request import Assumption, Draft, LeftOut, Request
 from pipeline.init.table import TABLE, Origin, open_table
 from pipeline.settings.faults import all_faults, fault
 from pipeline.settings.models import MODEL_NAME, Model
@@ -68,7 +68,7 @@ def init(request: Request, project: Path, dry_run: bool) -> Result:
 def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Path) -> Draft:
     # Before a query is run: it may make times of texts, in the zone that a run has.
     connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
-    origin = open_table(connection, project, request.data, request.model)
+    origin = open_table(connection, project, request.data, request.model, request.target)
     counted = facts.by_name(facts.count(connection, origin.csv.decimal))
     # Of the target's spellings target_labels.py asks.
     columns = {name: each if name == request.target else each.with_digits_as_truths() for name, each in counted.items()}
@@ -97,6 +97,9 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
         left_out[""] = LeftOut("a column", why, "name it there, or write the file without it")
     without = list(left_out.values())
     drafted = draft.make(request, origin, found, chosen, target, weight, is_held_out, without, columns)
+    if origin.query is not None:
+        said = [Assumption("query", what, why) for what, why in changing_sql.changing(origin.query)]
+        drafted = replace(drafted, assumptions=[*said, *drafted.assumptions])
     # A frame of hundreds of columns is in as many blocks, and pandas warns of the next one.
     dated = frame.copy().assign(**{found.time.name: times})
     return text_groups.with_groups(small_table.with_estimator(drafted, dated, is_held_out), dated, is_held_out)

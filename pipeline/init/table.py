@@ -19,14 +19,19 @@ from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.source import readable
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
-from pipeline.init import database_file
-from pipeline.init.addresses import ADDRESS, best_delimiter, query_of
+from pipeline.init import database_file, name_line
+from pipeline.init.addresses import ADDRESS, best_delimiter, query_of, refuse_several_kinds
 from pipeline.settings.columns import named_twice
 from pipeline.settings.source import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
 
 DELIMITERS = ",;\t|"
 SNIFFED_LINES = 100
-_STATEMENT = re.compile(r"[(\s]*(SELECT|FROM|WITH|ATTACH|INSTALL|LOAD|SET|USE)\s", re.IGNORECASE)
+KNOWN = (*CSV_SUFFIXES, PARQUET_SUFFIX)
+# Comments may stand before it.
+_STATEMENT = re.compile(
+    r"([(\s]|--[^\n]*\n|/\*(?:(?!\*/).)*\*/)*(SELECT|FROM|WITH|ATTACH|INSTALL|LOAD|SET|USE)\s",
+    re.IGNORECASE | re.DOTALL,
+)
 TABLE = "given"
 
 
@@ -47,8 +52,9 @@ class Origin:
         return any(name.endswith(CSV_SUFFIXES) for name in self.files)
 
 
-def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name: str) -> Origin:
-    """Writes the rows of `data`, a file, folder, glob, address or SELECT, into the table TABLE; paths start at `root`. Raises DataError."""
+def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name: str, target: str) -> Origin:
+    """Writes the rows of `data`, a file, folder, glob, address or SELECT, into the table TABLE; paths start at `root`. In a CSV the line of
+    column names is known by the `target`. Raises DataError."""
     if ADDRESS.match(data):
         data = query_of(connection, data, DELIMITERS)
     if _STATEMENT.match(data):
@@ -64,7 +70,7 @@ def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, nam
                 f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM read_parquet([{paths}], union_by_name = true)"
             )
         return Origin((pattern,))
-    form = _form(files)
+    form = _form(files, target)
     unnamed = _read_csv(connection, files, form)
     return Origin((pattern,), _with_decimal(connection, form), unnamed=unnamed)
 
@@ -73,9 +79,18 @@ def _of_query(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name
     with readable("--data"):
         s3.let_read(connection, data)
         query = statements.prepared(connection, data, "--data", root)
+        _refuse_window(query)
         refuse_sampled_types(connection, query, name)
         connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({query}\n)")
     return Origin(query=query, before=statements.split(data, "--data")[0])
+
+
+def _refuse_window(query: str) -> None:
+    """Raises DataError for a query that has $start or $end already, as it stands in a block, and duckdb.Error for one that is none."""
+    if names := sorted(set().union(*(each.named_parameters for each in duckdb.extract_statements(query)))):
+        raise DataError(
+            "--data", f"has {', '.join(f'${name}' for name in names)}", "leave that condition out: init writes it"
+        )
 
 
 def _files(root: Path, data: str) -> tuple[str, list[Path]]:
@@ -94,33 +109,38 @@ def _files(root: Path, data: str) -> tuple[str, list[Path]]:
 
 
 def _refuse_other_files(data: str, files: Sequence[Path]) -> None:
-    known = (*CSV_SUFFIXES, PARQUET_SUFFIX)
-    if other := [file for file in files if not file.name.endswith(known)]:
+    if other := [file for file in files if not file.name.endswith(KNOWN)]:
         raise DataError(
-            str(other[0]), f"does not end in {', '.join(known)}", "rename it, or read it with a SELECT as --data"
+            str(other[0]), f"does not end in {', '.join(KNOWN)}", "rename it, or read it with a SELECT as --data"
         )
     if len({file.name.endswith(PARQUET_SUFFIX) for file in files}) > 1:
         raise DataError(f"--data {data}", "names both CSV and Parquet files", "give a glob that names one kind")
 
 
 def _pattern_of_folder(folder: Path) -> str:
-    """A glob for the files below `folder`: those of the suffix that most of them have."""
-    counts = {
-        suffix: len([file for file in folder.rglob(f"*{suffix}") if file.is_file()])
-        for suffix in (PARQUET_SUFFIX, *CSV_SUFFIXES)
-    }
+    """A glob for the files below `folder`, which are of one kind."""
+    # As a glob has it: what is hidden, or below a hidden folder, is none of them.
+    files = [file for file in folder.rglob("*") if file.is_file() and "/." not in f"/{file.relative_to(folder)}"]
+    of_kind = {suffix: [file for file in files if file.name.endswith(suffix)] for suffix in KNOWN}
+    counts = {suffix: len(some) for suffix, some in of_kind.items()}
+    refuse_several_kinds(f"--data {folder}", counts)
     suffix = max(counts, key=lambda each: counts[each])
-    deep = any(file.parent != folder for file in folder.rglob(f"*{suffix}"))
+    deep = any(file.parent != folder for file in of_kind[suffix])
     return f"{glob.escape(str(folder))}/{'**/' if deep else ''}*{suffix}"
 
 
-def _form(files: Sequence[Path]) -> Csv:
-    """How CSV `files` are written, but for the decimal mark."""
+def _form(files: Sequence[Path], target: str) -> Csv:
+    """How CSV `files` are written, but for the decimal mark. Raises DataError for one whose names, the `target` among them, come late."""
     encoding = "utf-8" if all(map(_is_utf8, files)) else "latin-1"
     first = files[0]
     with _opened(first, encoding) as text:
         lines = [line for line, _ in zip(text, range(SNIFFED_LINES), strict=False)]
-    return Csv(delimiter=best_delimiter(lines, DELIMITERS), encoding=encoding)  # type: ignore[arg-type]
+    delimiter = best_delimiter(lines, DELIMITERS)
+    if target not in name_line.cells("".join(lines[:1]), delimiter):
+        # A line that has a cell too many makes no other delimiter the right one.
+        delimiter = name_line.delimiter_by_name("".join(lines[:1]), DELIMITERS, target) or delimiter
+        name_line.refuse_lines_above(first, lines, DELIMITERS, target)
+    return Csv(delimiter=delimiter, encoding=encoding)  # type: ignore[arg-type]
 
 
 def _opened(file: Path, encoding: str) -> io.TextIOWrapper:

@@ -3,6 +3,7 @@ And labels that are none, since a missing value is written so."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from dataclasses import replace
 
@@ -48,14 +49,14 @@ def refuse_spellings(request: Request, target: Facts, looks: Looks, odd: OddCell
         return
     labels = list(looks.labels())
     words = [label for label in labels if label.lower() in WORDS]
-    cell = f"lower(trim({quoted(target.name)}))"
+    cell = f"nfc_normalize(lower(trim({quoted(target.name)})))"
     if len(labels) > 2 and len(words) == len(labels):
         same = [label for label in labels if WORDS[label.lower()]]
         sql = f"CASE {' '.join(_when(cell, words, truth) for truth in (True, False))} END"
     else:
         alike = defaultdict(list)
         for label in labels:
-            alike[label.lower()].append(label)
+            alike[unicodedata.normalize("NFC", label.lower())].append(label)
         same, sql = max(alike.values(), key=len), cell
     if len(same) > 1:
         raise DataError(

@@ -22,6 +22,8 @@ from pipeline.init.request import Assumption
 # So many ways are looked for, and each must have this share of the cells; together they are nearly all.
 MOST_WAYS, FEWEST, NEARLY_ALL = 4, 0.002, 0.95
 RULE = "2024-03-01T09:00:00Z"
+# Days from 1954 to 2119.
+EXCEL = 20_000, 80_000
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,20 @@ def refuse(subject: str, each: Facts, odd: OddCells) -> None:
         subject,
         f"has times of the form {ways[0].shown}, like {ways[0].example!r:.40}, and a time is like {RULE}",
         _advice(each, odd, ways),
+    )
+
+
+def refuse_excel(subject: str, each: Facts, odd: OddCells) -> None:
+    """Raises DataError, with the SELECT that reads them, for numbers that are days as Excel counts them. Only of a column that somebody
+    calls a time: others hold prices."""
+    first, last = EXCEL
+    if each.numbers < each.filled or each.low is None or each.high is None or each.low < first or each.high >= last:
+        return
+    sql = f"TIMESTAMP '1899-12-30' + to_seconds(round(try_cast({quoted(each.name)} AS DOUBLE) * 86400)::BIGINT)"
+    raise DataError(
+        subject,
+        f"has numbers like {each.example!r:.40}, which are days since 1899-12-30 where Excel wrote them, and a time is like {RULE}",
+        f"read them with --data {odd.select(each.name, sql)}",
     )
 
 

@@ -23,6 +23,8 @@ WEEKLY_DAYS = 28
 
 @dataclass(frozen=True)
 class Windows:
+    """Lengths are in days, back from `as_of` (UTC); `cron` is that of retrains, and `said` has why each is so."""
+
     as_of: datetime
     window_days: float
     holdout_days: float

@@ -37,6 +37,8 @@ class Standing:
 
 
 def standing(ledger: Ledger, model: str, version: str) -> Standing:
+    """By the newest question: to ask again forgets what was decided before. A rejection holds against approvals after
+    it."""
     entries: list[Entry[ApprovalAsked | Approved | Rejected]]
     entries = ledger.events(ApprovalAsked, Approved, Rejected, model=model)
     asked, decided = None, None

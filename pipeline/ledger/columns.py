@@ -28,6 +28,12 @@ def text(ledger: Ledger, *path: str) -> Any:
     return sa.func.json_extract_path_text(sa.cast(EVENTS.c.body, sa.JSON), *path, type_=sa.String)
 
 
+def holds(ledger: Ledger, text: str) -> Any:
+    """Whether the body's JSON, as it is written, has that text in it: of years of events it tells without reading them as JSON."""
+    find = sa.func.instr if ledger.dialect == "sqlite" else sa.func.strpos
+    return find(EVENTS.c.body, text) > 0
+
+
 def usage(ledger: Ledger) -> list[Any]:
     """Sums over steps that ended: attempts, processor time and memory times time, of all and of those that failed; and energy. In whole
     CPU_PARTS, MEMORY_PARTS and ENERGY_PARTS, so that sums of sums are the same."""

@@ -22,6 +22,8 @@ def without_password(url: str) -> str:
 
 
 def durable(connection: Any, _record: Any) -> None:
+    """For SQLAlchemy's event `connect` of SQLite: what is committed survives a power cut, and readers do not wait for a
+    writer."""
     # Keeps sqlite3 from opening transactions itself; `Ledger._locked` begins them with BEGIN IMMEDIATE.
     connection.isolation_level = None
     # A byte that is no UTF-8 makes its own row unreadable, not the whole query.

@@ -7,7 +7,7 @@ came late or were corrected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,10 +15,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pipeline.ledger.columns import holds
 from pipeline.ledger.events import FIRST, LATER_LABELS, REVISED, REWRITTEN, DataLanded
 from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.settings.models import time_of
 from pipeline.settings.source import Source
+
+# The characters of a partition's name that are its month.
+MONTH = len("2026-03")
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,20 @@ class LandedPartition:
         return asdict(self)
 
 
-def revisions(ledger: Ledger, model: str) -> dict[str, list[Revision]]:
-    """The files of every partition, by file name, in the order of landing. A file that several runs landed counts once."""
+def revisions(ledger: Ledger, model: str, files: Collection[str] | None = None) -> dict[str, list[Revision]]:
+    """The files of every partition, or of those that `files` names, by file name, in the order of landing. A file that several runs landed
+    counts once."""
     histories: dict[str, list[Revision]] = {}
-    for entry in ledger.events(DataLanded, model=model):
-        for name, landed in entry.event.landed.items():
-            _add(histories.setdefault(name, []), entry, landed)
+    landings = sa.and_(EVENTS.c.kind == DataLanded.KIND, EVENTS.c.model == model)
+    if files is not None:
+        # Most of years of landings have none of their months.
+        months = sorted({f'"{name[:MONTH]}' for name in files})
+        landings = sa.and_(landings, sa.or_(sa.false(), *(holds(ledger, month) for month in months)))
+    for row in ledger.rows(sa.select(EVENTS).where(landings).order_by(EVENTS.c.seq)):
+        entry = Entry[DataLanded](row.seq, row.at, row.model, row.run, row.step, row.kind, row.body, row.hash)
+        landed = entry.body.get("landed") or {}
+        for name in landed if files is None else landed.keys() & files:
+            _add(histories.setdefault(name, []), entry, landed[name])
     return histories
 
 
@@ -74,12 +86,15 @@ def revisions_of(ledger: Ledger, file: str, model: str = "") -> dict[str, list[R
 
 def _add(history: list[Revision], entry: Entry[DataLanded], landed: Mapping[str, Any]) -> None:
     md5 = landed["md5"]
-    if md5 in {revision.md5 for revision in history}:
-        return
-    number = next((revision.number for revision in history if revision.md5 == landed.get("view_of")), None)
+    number, seen = 0, landed.get("view_of")
+    for revision in history:
+        if revision.md5 == md5:
+            return
+        if revision.md5 == seen:
+            number = revision.number
     number = number or max((revision.number for revision in history), default=0) + 1
     why = landed.get("why") or (REVISED if history else FIRST)
-    history.append(Revision(number, md5, landed["rows"], entry.at, entry.run, entry.event.as_of, why))
+    history.append(Revision(number, md5, landed["rows"], entry.at, entry.run, entry.body["as_of"], why))
 
 
 def new_partitions(

@@ -196,7 +196,8 @@ class DriftChecked(Event, kind="drift_checked"):
     proven. `report` is a path. `alarm` is a pipeline.policy.alarms.Alarm as a dict, left out where there is none.
     `said` is the whole of it in one sentence. `estimated` is a pipeline.monitoring.estimated_quality.EstimatedQuality as a dict, and
     `answers` an answer_shift.AnswerShift, left out where there is none; `skew` is a pipeline.monitoring.skew.Skew, of an alarm alone,
-    and `data` a pipeline.monitoring.data_quality.DataQuality; `quarantine` is a quarantine_rates.QuarantineRates, left out where no run tells;
+    and `data` a pipeline.monitoring.data_quality.DataQuality; `quarantine` is a quarantine_rates.QuarantineRates and `source` a
+    source_volume.SourceVolume, both left out where no run tells;
     `slices` are slice_drift.SliceDrifts, without monitor.slices left out.
     """
 
@@ -225,6 +226,7 @@ class DriftChecked(Event, kind="drift_checked"):
     skew: Mapping[str, Any] | None = None
     data: Mapping[str, Any] | None = None
     quarantine: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
     slices: Sequence[Mapping[str, Any]] | None = None
 
     def sentence(self) -> str:

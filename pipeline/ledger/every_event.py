@@ -6,6 +6,7 @@ from pipeline.ledger import (  # noqa: F401
     budget_events,
     decision_events,
     freeze_events,
+    label_events,
     landed_events,
     prune_events,
     receipt_events,

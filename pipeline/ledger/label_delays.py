@@ -1,23 +1,32 @@
-"""The label delays that a model's snapshots measured."""
+"""The label delays that a model's snapshots measured, and looks that found no label where one was due."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from pipeline.data.label_delay import LabelDelay
 from pipeline.ledger.events import DataLanded
-from pipeline.ledger.store import Ledger
+from pipeline.ledger.label_events import LabelsMeasured
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.settings.models import time_of
 
-# A model's newest snapshots: among them is that of the newest as-of, unless a long backfill came after it.
+Measure = DataLanded | LabelsMeasured
+MEASURED = (DataLanded, LabelsMeasured)
+# A model's newest measures: among them is that of the newest as-of, unless a long backfill came after it.
 LOOKED_AT = 10
 
 
 def newest_of(ledger: Ledger, models: Sequence[str]) -> dict[str, LabelDelay]:
-    """By model what its snapshot of the newest as-of says, of its LOOKED_AT newest; without models that have none, or no label times."""
-    found: dict[str, DataLanded] = {}
-    for entry in ledger.newest(DataLanded, models=models, count=LOOKED_AT):
+    """By model what its measure of the newest as-of says, of its LOOKED_AT newest; without models that have none, or no label times."""
+    found: dict[str, Measure] = {}
+    # By themselves: a model whose labels do not come has a measure a week that found none.
+    entries: list[Entry[Any]] = [*ledger.newest(DataLanded, models=models, count=LOOKED_AT)]
+    entries += ledger.newest(LabelsMeasured, models=models, count=LOOKED_AT)
+    for entry in entries:
+        if isinstance(entry.event, LabelsMeasured) and LabelDelay.read(entry.event.label_delay_s) == LabelDelay():
+            continue
         known = found.get(entry.model)
         if known is None or time_of(entry.event.as_of) >= time_of(known.as_of):
             found[entry.model] = entry.event
@@ -31,7 +40,7 @@ def newest(ledger: Ledger, model: str) -> LabelDelay | None:
 
 
 def known_at(ledger: Ledger, model: str, as_of: datetime) -> LabelDelay | None:
-    """The newest delay that a snapshot measured as of `as_of` or before; None when none was long enough to measure it.
+    """The newest delay that was measured as of `as_of` or before; None when no snapshot was long enough to measure it.
 
     A later as-of tells nothing about an earlier one, so that a decision for the same as-of is the same tomorrow.
     """
@@ -42,7 +51,7 @@ def known_at(ledger: Ledger, model: str, as_of: datetime) -> LabelDelay | None:
     return None
 
 
-def _by_as_of(ledger: Ledger, model: str) -> list[DataLanded]:
-    """The snapshots in the order of their as-ofs; of one as-of in the order of their landing."""
-    landed = [entry.event for entry in ledger.events(DataLanded, model=model)]
-    return sorted(landed, key=lambda event: time_of(event.as_of))
+def _by_as_of(ledger: Ledger, model: str) -> list[Measure]:
+    """The measures in the order of their as-ofs; of one as-of in the order of the ledger."""
+    entries: list[Entry[Any]] = ledger.events(*MEASURED, model=model)
+    return sorted((entry.event for entry in entries), key=lambda event: time_of(event.as_of))

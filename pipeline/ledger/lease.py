@@ -165,6 +165,8 @@ class Holder:
 
 def holder(ledger: Ledger, model: str) -> Holder | None:
     """The last holder of the model's lease, by a read that no writer waits for; None before any. Raises LedgerError."""
+    if not ledger.has(LEASES):
+        return None
     now: sa.Label[float] = sa.literal_column(_clock(ledger.dialect == "sqlite")).label("now")
     for row in ledger.rows(sa.select(LEASES, now).where(LEASES.c.model == model)):
         return Holder(row.token, row.holder, float(row.now) - row.until)
@@ -172,11 +174,11 @@ def holder(ledger: Ledger, model: str) -> Holder | None:
 
 
 def holders(ledger: Ledger) -> dict[str, Holder]:
-    """The last holder of each model's lease. Raises LedgerError."""
+    """The last holder of each model's lease; a name with a blank is no model's. Raises LedgerError."""
     with ledger.writing() as connection:
         LEASES.create(connection, checkfirst=True)
         rows, now = connection.execute(sa.select(LEASES)).all(), _now(connection)
-    return {row.model: Holder(row.token, row.holder, now - row.until) for row in rows}
+    return {row.model: Holder(row.token, row.holder, now - row.until) for row in rows if " " not in row.model}
 
 
 def _is_in_recovery(ledger: Ledger, model: str) -> bool:

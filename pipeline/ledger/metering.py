@@ -42,6 +42,7 @@ class Usage:
 
 
 def read_meter() -> Reading:
+    """Of this process, its ended children and what other processes did for it; `usage_since` makes a Usage of it."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
     return Reading(time.monotonic(), cpu_s + ELSEWHERE.cpu_s, energy.read())

@@ -33,7 +33,11 @@ class Opening(RolloutEvent):
     @property
     def why(self) -> str:
         """The reason, and who asked."""
-        return f"{self.reason}, asked by {self.asked_by}" if self.asked_by else self.reason
+        return ", ".join(filter(None, [self.reason, self.asked_by and f"asked by {self.asked_by}"]))
+
+    @property
+    def because(self) -> str:
+        return f": {self.why}" if self.why else ""
 
     @property
     def leaving(self) -> tuple[str, str]:
@@ -63,7 +67,7 @@ class RolloutStarted(Opening, kind="rollout_started"):
     warm_digest: str | None = None
 
     def sentence(self) -> str:
-        return f"rollout of version {self.version} begins, {self.strategy}: {self.why}"
+        return f"rollout of version {self.version} begins, {self.strategy}{self.because}"
 
 
 class RollbackStarted(Opening, kind="rollback_started"):
@@ -75,14 +79,14 @@ class RollbackStarted(Opening, kind="rollback_started"):
         return self.left, self.left_digest or ""
 
     def sentence(self) -> str:
-        return f"rollback from version {self.left} to version {self.version} begins: {self.why}"
+        return f"rollback from version {self.left} to version {self.version} begins{self.because}"
 
 
 class UndeployStarted(Opening, kind="undeploy_started"):
     """`version` is to leave the router; '' when only slots are left of the model."""
 
     def sentence(self) -> str:
-        return f"undeploy of {f'version {self.version}' if self.version else 'what is left'} begins: {self.why}"
+        return f"undeploy of {f'version {self.version}' if self.version else 'what is left'} begins{self.because}"
 
 
 class SlotStarting(RolloutEvent, kind="slot_starting"):
@@ -329,7 +333,7 @@ class RolledBack(Move, kind="rolled_back"):
     completed_later: bool | None = None
 
     def sentence(self) -> str:
-        return f"back to version {self.version} in {self.slot}: {self.reason or ''}"
+        return f"back to version {self.version} in {self.slot}{f': {self.reason}' if self.reason else ''}"
 
 
 class RolloutFailed(RolloutEvent, kind="rollout_failed"):

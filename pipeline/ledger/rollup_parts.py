@@ -70,7 +70,7 @@ def opened(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
 
 
 def happened(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
-    """[model, seq, at in ms since 1970, kind, run, version, left, to_traffic_s, as_of, already live]"""
+    """[model, seq, at in ms since 1970, kind, run, version, left, to_traffic_s, as_of, already live, rolled back]"""
     kinds = (RunOpened, VersionRegistered, RolloutEnded, RollbackStarted, RolledBack, RolloutFailed, Undeployed)
     rows = []
     for entry in entries_between(ledger, after, upto, model, *kinds):
@@ -88,6 +88,7 @@ def happened(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
                 float(took) if took is not None else None,
                 body.get("as_of") or "",
                 bool(body.get("already_live")),
+                bool(body.get("rolled_back")),
             ]
         )
     return rows
@@ -128,6 +129,8 @@ def people(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     return [
         [e.model, e.at, e.kind, e.run, e.body.get("alias") or "", str(e.body.get("version") or "")]
         for e in entries_between(ledger, after, upto, model, *kinds)
+        # Its rollback, which comes before it, is the incident.
+        if not e.body.get("rolled_back")
     ]
 
 

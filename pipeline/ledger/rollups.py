@@ -24,7 +24,7 @@ from pipeline.ledger.rollup_parts import PARTS
 from pipeline.ledger.store import EVENTS, Ledger
 
 # Raise it whenever a part makes something else of the same events.
-FORMAT = 4
+FORMAT = 5
 # So many events are read anew by each reader before they are kept as a piece.
 KEPT_AFTER = 5_000
 

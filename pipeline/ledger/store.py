@@ -185,11 +185,19 @@ class Ledger:
         those whose own time is not before `since`.
 
         `until` (inclusive) ends at the first event of a later time: what a clock that was set back stamped after that event
-        happened after it. Raises LedgerError.
+        happened after it. In a block of `reading(models)` those of all its models are read at the first question, as by `last`. Raises
+        LedgerError.
         """
+        if kinds and not (run or until or after or since) and (batched := self._batched(kinds, model, 0)) is not None:
+            return batched
         # By the index of runs: SQLite would take that of kinds or models.
         kind_of, model_of = (each.concat("") if run else each for each in (EVENTS.c.kind, EVENTS.c.model))
-        query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
+        # For that order alone SQLite would read all that a model has.
+        query = (
+            sa.select(EVENTS)
+            .where(EVENTS.c.seq > after)
+            .order_by(EVENTS.c.seq if run or not kinds else EVENTS.c.seq + 0)
+        )
         if kinds:
             query = query.where(kind_of.in_([kind.KIND for kind in kinds]))
         if since:
@@ -217,9 +225,7 @@ class Ledger:
             place = sa.func.row_number().over(partition_by=EVENTS.c.model, order_by=EVENTS.c.seq.desc())
             placed = sa.select(EVENTS.c.seq, place.label("place")).where(of_kinds).subquery()
             wanted = sa.select(placed.c.seq).where(placed.c.place <= count)
-        with self._reported(), self._connected() as connection:
-            rows = connection.execute(sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq)).all()
-        return [_entry(row) for row in rows]
+        return self._matching(EVENTS.c.seq.in_(wanted))
 
     def latest(self, *kinds: type[E], count: int, model: str = "") -> list[Entry[E]]:
         """The last `count` events of these kinds, of the model or of all together, in the order of their numbers."""
@@ -234,16 +240,26 @@ class Ledger:
 
         In a block of `reading(models)` those of all its models are read at the first question, in one query.
         """
+        batched = self._batched(kinds, model, count)
+        return self._last_of(kinds, model, count) if batched is None else batched
+
+    def _batched(self, kinds: Sequence[type[E]], model: str, count: int) -> list[Entry[E]] | None:
+        """The model's last `count` events, or all for 0, from what was read of all models of a block; None outside of one."""
         batch: _Batch | None = getattr(self._shared, "batch", None)
         if batch is None or batch.models == {model} or model not in batch.models:
-            return self._last_of(kinds, model, count)
+            return None
         asked = (tuple(kind.KIND for kind in kinds), count)
         if asked not in batch.read:
+            of_kinds = sa.and_(EVENTS.c.kind.in_(asked[0]), EVENTS.c.model.in_(list(batch.models)))
+            found = self.newest(*kinds, models=batch.models, count=count) if count else self._matching(of_kinds)
             of_model: dict[str, list[Entry[Any]]] = {}
-            for entry in self.newest(*kinds, models=batch.models, count=count):
+            for entry in found:
                 of_model.setdefault(entry.model, []).append(entry)
             batch.read[asked] = of_model
         return batch.read[asked].get(model, [])
+
+    def _matching(self, condition: sa.ColumnElement[bool]) -> list[Entry[Any]]:
+        return [_entry(row) for row in self.rows(sa.select(EVENTS).where(condition).order_by(EVENTS.c.seq))]
 
     def _last_of(self, kinds: Sequence[type[E]], model: str, count: int) -> list[Entry[E]]:
         """By the index alone: of each kind its last ones, and of those the last."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pipeline.ledger.events import Event
 from pipeline.ledger.store import EVENTS, Entry, Ledger
-from pipeline.ledger.times import ms_of
+from pipeline.ledger.times import iso, ms_of
 from pipeline.ledger.usage_events import BytesStored, SlotUsed
 
 E = TypeVar("E", bound=Event)
@@ -55,4 +55,6 @@ def _row(entry: Entry[SlotUsed]) -> list[Any]:
     event = entry.event
     start, end = ms_of(event.start), ms_of(event.end)
     measures = (round(event.covered_s * 1000), round(event.busy_s * 1000))
-    return [entry.model, event.slot, event.version, event.end[:7], bool(event.second), start, end, *measures]
+    # What ends as a month begins was in the month before.
+    month = iso(max(start, end - 1))[:7]
+    return [entry.model, event.slot, event.version, month, bool(event.second), start, end, *measures]

@@ -32,14 +32,16 @@ def windows(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
 
 
 def looks(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
-    """[model, seq, as_of, whether it waits, champion, its age, cost, saving, low, high]; None where the receipt does not say."""
+    """[model, seq, as_of, whether it waits, champion, its age, currency, cost, saving, low, high]; None where the receipt does not say."""
     rows = []
     for entry in entries_between(ledger, after, upto, model, RetrainDecided):
         body = _whole(entry)
         age = body.get("ages", {}).get(body["champion"])
         expected = [body.get(name) for name in ("cost", "saving", "low", "high")]
         waits = body["decision"] == "wait"
-        rows.append([entry.model, entry.seq, body["as_of"], waits, body["champion"], age, *expected])
+        rows.append(
+            [entry.model, entry.seq, body["as_of"], waits, body["champion"], age, body.get("currency", ""), *expected]
+        )
     return rows
 
 

@@ -56,6 +56,14 @@ class DriftVerdict:
         return [f for some in both for f in sorted(some, key=lambda f: f.rank, reverse=True)]
 
     @property
+    def unjudged(self) -> list[str]:
+        """The features without a verdict, those of slices after the others."""
+        own = [feature.feature for feature in self.features]
+        none = [feature.feature for feature in self.every if not feature.judged and not feature.moved]
+        in_slices = [f"{name} where {of.where}" for of in self.slices if of.verdict == "no verdict" for name in own]
+        return list(dict.fromkeys([*none, *in_slices]))
+
+    @property
     def every(self) -> list[FeatureDrift]:
         """The features, those of slices too."""
         return [*self.features, *(feature for of in self.slices for feature in of.features)]
@@ -176,6 +184,7 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
     counted = f"{weeks} week{'' if weeks == 1 else 's'}"
     of = f"{counted} of training data" if window.span_days is not None else "the reference"
     said = f"against {of}"
+    by_weeks = null_distribution.by_weeks_alone(reference.days)
     if season:
         said += f" and against the season of a year before ({season[0]} to {season[-1]})"
     budget = limits.false_alarms_a_quarter
@@ -187,6 +196,8 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
         return said + "; unproven: the reference has no times, so nobody knows what is usual from week to week"
     if weeks < null_distribution.PROVEN_WEEKS:
         return said + f"; unproven: from {counted}, {null_distribution.PROVEN_WEEKS} are needed"
+    if window.span_days is not None and window.span_days < null_distribution.WEEK and by_weeks:
+        return said + "; unproven: the version's profiles are of whole weeks, and the window is of days"
     if window.span_days is not None and window.span_days < 1:
         return said + "; unproven: a window of less than a day is compared with whole days"
     return said

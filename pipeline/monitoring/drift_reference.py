@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.monitoring.profiles import counted_before, in_memory
 from pipeline.monitoring.profiles.layout import Layout
 from pipeline.monitoring.profiles.profile import Profile
-from pipeline.monitoring.profiles.reference import Reference, by_weeks, days_of, drawn, kept_in, reference_of
+from pipeline.monitoring.profiles.reference import Reference, days_of, drawn, kept_in, reference_of
 from pipeline.serving.schema import Column
 from pipeline.settings.models import Model
 from pipeline.training import frames
@@ -57,7 +57,7 @@ def counted(
         return _table(rows if left.all() else rows[left], model, doubles)
 
     by_day = counted_before.by_day(table, layout, days, taken)
-    return Reference(layout, counted_before.by_week(by_day, layout) if by_weeks(days) else by_day), len(taken)
+    return Reference(layout, counted_before.kept(by_day, layout)), len(taken)
 
 
 def days_counted(rows: pd.DataFrame, model: Model, doubles: Collection[str], layout: Layout) -> dict[date, Profile]:

@@ -93,12 +93,15 @@ class Exchange:
 
     @property
     def reason(self) -> str:
-        told = f"a row has them exchanged with probability {self.probability:.2f}"
-        if self.probability > self.limit and not self.usual:
-            return f"{told}, but put back they are not where the reference was"
-        return (
-            f"they look exchanged: {told}, over {self.limit:.2f}" if self.moved else f"{told}, within {self.limit:.2f}"
-        )
+        return reason_of(self.probability, self.limit, self.usual, "they are not where the reference was")
+
+
+def reason_of(probability: float, limit: float, usual: bool, unlike: str) -> str:
+    """Why two columns or values look exchanged or not; `unlike` says of them that they are not usual when put back."""
+    told = f"a row has them exchanged with probability {probability:.2f}"
+    if probability <= limit:
+        return f"{told}, within {limit:.2f}"
+    return f"they look exchanged: {told}, over {limit:.2f}" if usual else f"{told}, but put back {unlike}"
 
 
 class Exchanges:
@@ -145,7 +148,7 @@ class Exchanges:
                 score = float(scores_of(seen, np.array(pair.weights)).mean())
                 limit = (1 + pair.spread.limit(len(seen))) / 2
                 probability = (1 + score) / 2
-                usual = probability <= limit or self._usual_put_back(now.values[there], columns)
+                usual = probability <= limit or self._usual_put_back(now.values, there, columns)
                 found.append(Exchange(columns, probability, limit, usual))
         return found
 
@@ -174,11 +177,13 @@ class Exchanges:
         others = self._others(values[there], first, second)
         return np.column_stack([*seen, seen[0][:, None] * others, seen[1][:, None] * others]), there
 
-    def _usual_put_back(self, values: np.ndarray, columns: tuple[str, str]) -> bool:
-        """Whether each one's mean is where most rows of the other were, and none is stuck at a value that the other seldom has."""
+    def _usual_put_back(self, values: np.ndarray, there: np.ndarray, columns: tuple[str, str]) -> bool:
+        """Whether each one's mean is where most rows of the other were, and none is stuck at a value that the other seldom has. The mean is that of
+        the rows with both, which are `there`. Stuck is a column in all of its rows: those with both may be of one hour, which has one value."""
         first, second = (self._places[name] for name in columns)
         return all(
-            abs(column.mean() - self._centre[place]) <= USUAL * self._spread[place] and not self._stuck(column, place)
+            abs(column[there].mean() - self._centre[place]) <= USUAL * self._spread[place]
+            and not self._stuck(column[np.isfinite(column)], place)
             for column, place in ((values[:, second], first), (values[:, first], second))
         )
 

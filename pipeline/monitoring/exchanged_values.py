@@ -22,6 +22,7 @@ from pipeline.monitoring.exchanged import (
     LEAST_BLOCKS,
     MOST_DEVIATION,
     Spread,
+    reason_of,
     scores_of,
     spread_of,
     weights_of,
@@ -84,10 +85,7 @@ class ValueExchange:
 
     @property
     def reason(self) -> str:
-        told = f"a row has them exchanged with probability {self.probability:.2f}"
-        if self.moved:
-            return f"they look exchanged: {told}, over {self.limit:.2f}"
-        return f"{told}, within {self.limit:.2f}" if self.usual else f"{told}, but put back they do not fit either"
+        return reason_of(self.probability, self.limit, self.usual, "they do not fit either")
 
 
 class ValueExchanges:

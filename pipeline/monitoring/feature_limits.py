@@ -137,8 +137,9 @@ class Judge:
         above = max(float(np.quantile(distances, 0.95)), least) if furthest > least else least
         quantile = above or furthest or TINY
         # How far a team's measure can go is not known.
-        end = np.inf if measure in self.own else end_of(measure, column, before, self.now.rows_of(column))
-        return OwnWeeks(distances, quantile, measure.least_limit, end)
+        rows = self.now.rows_of(column)
+        end = np.inf if measure in self.own else end_of(measure, column, before, rows)
+        return OwnWeeks(distances, quantile, measure.least_limit, end, measure.seldom(column, before, rows))
 
     def _distance(self, measure: Measure, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
         distance = checked_distance if measure in self.own else type(measure).distance

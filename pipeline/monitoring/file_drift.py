@@ -24,6 +24,7 @@ from pipeline.data.sql import quoted
 from pipeline.errors import DataError
 from pipeline.monitoring import drift_exchanged, drift_picture
 from pipeline.monitoring.drift import DriftVerdict, Window, compare
+from pipeline.monitoring.measures.missing_share import MissingShare
 from pipeline.monitoring.parquet_tables import refuse_other_columns, table_of
 from pipeline.monitoring.profiles.file_columns import Change, FileColumns, changed
 from pipeline.monitoring.profiles.in_memory import profile_of
@@ -80,8 +81,11 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
         "a number that goes on from row to row": counters,
         "times": [c for c, kind in kinds.items() if kind == "time"],
         f"not in {reference}": [c for c in now.columns if c not in kinds],
+        "in the names of folders alone": [c for c in _of_folders(reference, current) if c not in kinds],
     }
     why = {**dict.fromkeys((*missing, *no_texts), f"{current} has no such column"), **unread}
+    others = _there(now, [c for columns in left_out.values() for c in columns if c in kinds])[0]
+    why |= _emptied(before, now, kinds, others, current)
     verdict = _without(why, _not_compared(left_out, judged))
     if report is not None and verdict.features:
         columns, rows = [*numeric, *categorical], DriftLimits().sample_rows
@@ -107,6 +111,22 @@ def _there(now: Table, columns: Sequence[str]) -> tuple[list[str], list[str]]:
     """(those of the columns that the table has, the others)."""
     there = [column for column in columns if column in now.columns]
     return there, [column for column in columns if column not in there]
+
+
+def _emptied(
+    before: Table, now: Table, kinds: Mapping[str, Kind], columns: Sequence[str], current: Path
+) -> dict[str, str]:
+    """Why columns whose values are not compared have no verdict: many more rows than in the reference have none there, or no time that can be
+    read."""
+    found = {}
+    for column in columns:
+        cells, then = now[column], before[column].isna().mean()
+        unread = kinds[column] == "time" and _kind(cells) != "time"
+        none = len(cells) if unread else int(cells.isna().sum())
+        if none and none / len(cells) - then >= MissingShare.least_limit:
+            what = "time" if kinds[column] == "time" else "value"
+            found[column] = f"{current} has no {what} in {none:,} of {len(cells):,} rows, the reference in {then:.0%}"
+    return found
 
 
 def _with_numbers(now: Table, columns: Sequence[str], current: Path) -> tuple[Table, Mapping[str, str]]:
@@ -219,6 +239,13 @@ def _files(path: Path) -> list[Path]:
     if len({_is_csv(file) for file in files}) > 1:
         raise DataError(str(path), "has CSV and other files", "name those of one form, like folder/*.parquet")
     return files
+
+
+def _of_folders(*paths: Path) -> list[str]:
+    """The columns that engines write as folders (`country=FR/`), which no file has."""
+    below = [file.relative_to(path) for path in paths if path.is_dir() for file in _files(path)]
+    folders = {folder for file in below for folder in file.parts[:-1]}
+    return sorted({folder.partition("=")[0] for folder in folders if "=" in folder})
 
 
 def _is_aside(file: Path) -> bool:

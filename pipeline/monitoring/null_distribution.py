@@ -1,8 +1,8 @@
 """What the measures say of windows without drift: the reference's own weeks, drawn again and again to the size of the window.
 
 Rows come in bunches (weeks, storms, campaigns), so that limits from independent rows alarm on a third to two thirds of quiet windows. Weeks
-that are drawn whole keep the bunches; each draw is compared with the weeks that were not drawn. A window of less than a week is
-drawn as so many neighbouring days. Each draw is thinned to the rows of the window; of one with fewer rows the chance is taken out that
+that are drawn whole keep the bunches; each draw is compared with the weeks that were not drawn. A window of less than four weeks that are not
+whole has some weekdays more often than others: it is drawn as runs of so many neighbouring days. Each draw is thinned to the rows of the window; of one with fewer rows the chance is taken out that
 the window does not have (see week_noise). It is all arithmetic on profiles.
 
 Source: Künsch 1989, The jackknife and the bootstrap for general stationary observations (blocks); the largest of standardised measures
@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.monitoring.profiles.layout import ColumnLayout
 from pipeline.monitoring.profiles.profile import Profile
-from pipeline.monitoring.profiles.reference import Reference
+from pipeline.monitoring.profiles.reference import MOST_DAYS, Reference
 from pipeline.monitoring.week_noise import at_size
 
 SEED = 20130101
@@ -28,6 +28,8 @@ LEAST_DRAWS, MOST_DRAWS = 600, 20_000
 # So many draws beyond the limit are needed to say where it is.
 BEYOND = 6
 WEEK = 7
+# Of more weeks the days that are over matter little.
+FEW_WEEKS = 4
 # The reference's blocks that a limit can be believed from.
 PROVEN_WEEKS = 26
 
@@ -51,13 +53,15 @@ class Draws:
     ) -> None:
         self._now, self._random = now, np.random.default_rng(SEED)
         days = list(reference.days)
-        blocks = _blocks(days, span_days)
-        blocks_in = _blocks_in(reference, now, span_days, len(blocks))
-        chosen = self._random.integers(0, len(blocks), (draws, blocks_in))
+        run = _run(days, span_days)
+        blocks = _blocks(days, run)
+        drawn = len(blocks) - _cut_weeks(days, blocks, run)
+        blocks_in = _blocks_in(reference, now, span_days, blocks, run)
+        chosen = self._random.integers(0, drawn, (draws, blocks_in))
         times = np.zeros((draws, len(blocks)))
         np.add.at(times, (np.arange(draws)[:, None], chosen), 1)
         some = _some_weeks(self._random, times, len(against) / len(days)) if against is not None else None
-        self._sums, self._blocks, self._times = _Sums(times, some, blocks), blocks, times
+        self._sums, self._blocks, self._times = _Sums(times, some, blocks), blocks[:drawn], times[:, :drawn]
 
     def of(self, part: Reference) -> Iterator[tuple[ColumnLayout, np.ndarray, np.ndarray]]:
         """For each column of a part of the reference the counts of what each window is compared with, and of the window: (draws, cells) each. A
@@ -119,6 +123,13 @@ def weeks_of(days: Collection[date]) -> int:
     return -(-((max(days) - min(days)).days + 1) // WEEK) if days else 0
 
 
+def by_weeks_alone(days: Collection[date]) -> bool:
+    """Whether a reference of years has no day by itself, as those of versions that were made before the newest days were kept."""
+    ordinals = np.array([at.toordinal() for at in days])
+    steps = np.diff(ordinals)
+    return bool(steps.sum() >= MOST_DAYS and not (steps % WEEK).any())
+
+
 def _thinned(random: np.random.Generator, counts: np.ndarray, rows: int) -> np.ndarray:
     """So many rows of each drawn window, without replacement: the window is a sample already, and has its own chance in it.
 
@@ -136,14 +147,24 @@ def _thinned(random: np.random.Generator, counts: np.ndarray, rows: int) -> np.n
     return thinned
 
 
-def _blocks(days: list[date], span_days: float | None) -> np.ndarray:
-    """Which days each block that can be drawn has: (blocks, days) of 0 and 1."""
+def _run(days: list[date], span_days: float | None) -> int:
+    """How many neighbouring days are drawn together for a window of `span_days`: a week, or those of a part of it that is near to one."""
+    if span_days is None or span_days >= FEW_WEEKS * WEEK or by_weeks_alone(days):
+        return WEEK
+    if span_days < WEEK:
+        return max(1, math.ceil(span_days))
+    run = math.ceil(span_days / round(span_days / WEEK))
+    return run if (days[-1] - days[0]).days + 1 >= FEW_WEEKS * run else WEEK
+
+
+def _blocks(days: list[date], run: int) -> np.ndarray:
+    """Which days each block that can be drawn has, of weeks the newest first: (blocks, days) of 0 and 1."""
     ordinals = np.array([at.toordinal() for at in days])
-    if span_days is not None and span_days < WEEK:
-        span = max(1, math.ceil(span_days))
-        starts = ordinals[ordinals <= ordinals[-1] - span + 1]
+    if run != WEEK:
+        # Of those that are kept by weeks a day cannot be drawn.
+        starts = ordinals[(ordinals <= ordinals[-1] - run + 1) & (ordinals > ordinals[-1] - MOST_DAYS)]
         starts = starts if len(starts) else ordinals[:1]
-        return ((ordinals >= starts[:, None]) & (ordinals < starts[:, None] + span)).astype(float)
+        return ((ordinals >= starts[:, None]) & (ordinals < starts[:, None] + run)).astype(float)
     # Counted back from the end, since the newest days are whole. A first week of a few days goes to its neighbour.
     week = (ordinals[-1] - ordinals) // WEEK
     if len(set(week)) > 1 and (week == week.max()).sum() < WEEK / 2:
@@ -151,11 +172,19 @@ def _blocks(days: list[date], span_days: float | None) -> np.ndarray:
     return (week == np.unique(week)[:, None]).astype(float)
 
 
-def _blocks_in(reference: Reference, now: Profile, span_days: float | None, blocks: int) -> int:
+def _cut_weeks(days: list[date], blocks: np.ndarray, run: int) -> int:
+    """How many of the oldest blocks are not drawn. A first week that is not whole lacks some weekdays, and is none where there are others: like no
+    other week, it would widen the limits of all columns."""
+    whole = ((days[-1] - days[0]).days + 1) % WEEK == 0
+    return 0 if whole or run != WEEK or len(blocks) <= FEW_WEEKS else 1
+
+
+def _blocks_in(reference: Reference, now: Profile, span_days: float | None, blocks: np.ndarray, run: int) -> int:
     """How many blocks a window has. Without times it is as many as have its rows; at most half of all, so that others are left."""
-    by_rows = now.rows * blocks / max(reference.rows, 1)
+    number, days = blocks.shape
+    by_rows = now.rows * number / max(reference.rows, 1)
     wanted = by_rows if span_days is None else span_days / WEEK
-    return max(1, min(round(wanted), blocks // 2))
+    return max(1, min(round(wanted), number // 2 if run == WEEK else days // (2 * run)))
 
 
 def _some_weeks(random: np.random.Generator, times: np.ndarray, share: float) -> np.ndarray:

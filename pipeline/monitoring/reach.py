@@ -18,12 +18,14 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 @dataclass(frozen=True)
 class OwnWeeks:
-    """A measure's distances on windows without drift: (draws,), with their 95 % `quantile`, and the `end` that no window can go beyond."""
+    """A measure's distances on windows without drift: (draws,), with their 95 % `quantile`, and the `end` that no window can go beyond. Chance
+    alone goes as far as `seldom`, which a few hundred draws need not show."""
 
     distances: np.ndarray
     quantile: float
     least_limit: float
     end: float
+    seldom: float = 0.0
 
     def times(self, widened: float) -> np.ndarray:
         """The distances as multiples of the quantile, (draws,). One that is no alarm whatever the multiple is, since it stays below the
@@ -36,7 +38,7 @@ class OwnWeeks:
         return replace(self, distances=self.distances.max(keepdims=True))
 
     def limit(self, times: float) -> float:
-        between = (float(self.distances.max()) + self.end) / 2
+        between = (max(float(self.distances.max()), self.seldom) + self.end) / 2
         return max(self.least_limit, min(times * self.quantile, between))
 
     def blind(self, measure: str, limit: float) -> str:
@@ -46,6 +48,7 @@ class OwnWeeks:
         if not self.end:
             return f"{measure} is 0 whatever comes"
         usual = " (the reference's own weeks come so far)" if float(self.distances.max()) >= self.end else ""
+        usual = usual or (" (chance alone comes so far)" if self.seldom >= self.end else "")
         return f"{measure} can be at most {self.end:.3g} and its limit is {limit:.3g}{usual}"
 
 

@@ -24,6 +24,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Listing:
+    """A recipient's address is a secret and in neither form, only whether this process knows it."""
+
     recipients: tuple[Recipient, ...]
     lines: tuple[Line, ...]
 

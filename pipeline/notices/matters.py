@@ -98,6 +98,17 @@ def _quarantine(event: DriftChecked, entry: Entry[Any]) -> Told | None:
     return f"quarantine {max(map(str, unusual))}", "warning", said, next_step
 
 
+def _source(event: DriftChecked, entry: Entry[Any]) -> Told | None:
+    """A day on which the source has unusually few or many rows is told once."""
+    unusual = (event.source or {}).get("unusual")
+    if not unusual:
+        return None
+    each = ", ".join(f"{rows:,.0f} on {day} ({usual:,.0f} are usual)" for day, (rows, usual) in unusual.items())
+    said = f"the source has not the rows that it used to have: {each}"
+    next_step = f"look at what fills it; perennial drift {entry.model} says whether it goes on"
+    return f"source {max(map(str, unusual))}", "warning", said, next_step
+
+
 def _gates(event: GatesChecked, entry: Entry[Any]) -> Told | None:
     failed = [v for v in event.verdicts if not v.get("passed") and v.get("mode") != "warn"]
     if not failed:
@@ -174,7 +185,7 @@ def _chain(event: LedgerVerified, entry: Entry[Any]) -> Told | None:
 # The kinds of events that end a matter, and its kind.
 ENDS = {"approved": "approval_asked", "rejected": "approval_asked"}
 TELLS: dict[str, Sequence[Tell]] = {
-    DriftChecked.KIND: (_drift, _requests, _quarantine),
+    DriftChecked.KIND: (_drift, _requests, _quarantine, _source),
     GatesChecked.KIND: (_gates,),
     "approval_asked": (_approval,),
     RolledBack.KIND: (_rolled_back,),

@@ -8,4 +8,4 @@ from pipeline.runs.model_card.card import card, html
 
 def card_page(context: Context, model: str, version: str) -> str:
     """The page as HTML. Raises RegistryError for a version that is not there."""
-    return html(card(context, model, version))
+    return html(card(context, model, version), "../../")

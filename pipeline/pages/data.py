@@ -10,7 +10,7 @@ from pipeline.errors import DataError
 from pipeline.html.templates import rendered
 from pipeline.ledger.data_revisions import revisions
 from pipeline.pages.downloads import Table
-from pipeline.runs.provenance import landed_by, trace
+from pipeline.runs.provenance import trace
 from pipeline.workspaces import dvc_remote
 
 
@@ -28,7 +28,7 @@ def facts(context: Context, data: str) -> dict[str, Any]:
     """The template's values."""
     traced = trace(context, data)
     version = traced.data_versions[0]
-    model = landed_by(context, version)
+    model = traced.landed_by[version]
     days = _days(context, model, version)
     uri = context.registry.uri
     return {
@@ -44,9 +44,10 @@ def facts(context: Context, data: str) -> dict[str, Any]:
 
 def _days(context: Context, model: str, version: str) -> list[dict[str, Any]]:
     """The data version's partitions with their rows and revisions, oldest first. Raises DataError."""
-    history = revisions(context.ledger, model)
+    files = dvc_remote.partitions(context.project, version)
+    history = revisions(context.ledger, model, files.keys())
     days: list[dict[str, Any]] = []
-    for name, md5 in sorted(dvc_remote.partitions(context.project, version).items()):
+    for name, md5 in sorted(files.items()):
         of_day = history.get(name, [])
         revision = next((r for r in of_day if r.md5 == md5), None)
         if revision is None:

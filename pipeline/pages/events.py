@@ -75,8 +75,17 @@ def _numbers(of: str) -> list[int]:
 def _told(entry: Entry[Any]) -> dict[str, str]:
     """Its sentence and its body; what is broken in one event is said in its place."""
     try:
-        body = json.dumps(entry.body, indent=1, ensure_ascii=False, default=str)
-        cut = f"{body[:LONGEST]}\n… {len(body) - LONGEST:,} characters more" if len(body) > LONGEST else body
-        return {"said": entry.event.sentence(), "body": cut}
+        return {"said": entry.event.sentence(), "body": _begin(entry)}
     except LedgerError as error:
         return {"said": str(error), "body": entry.text[:LONGEST]}
+
+
+def _begin(entry: Entry[Any]) -> str:
+    """The body's first LONGEST characters; a picture's matrix, which has a hundred thousand, is written no further."""
+    begin, length = [], 0
+    for piece in json.JSONEncoder(indent=1, ensure_ascii=False, default=str).iterencode(entry.body):
+        begin.append(piece)
+        length += len(piece)
+        if length > LONGEST:
+            return f"{''.join(begin)[:LONGEST]}\n… of {len(entry.text):,} characters in the ledger"
+    return "".join(begin)

@@ -22,7 +22,8 @@ COLUMNS = ("gate", "verdict", "observed", "low", "high", "limit", "mode", "reaso
 def gates_page(context: Context, run: str) -> str:
     """The page as HTML, from the ledger, with the picture that MLflow has. Raises DataError for a run whose gates were not checked."""
     found = _checked(context, run)
-    return report.html(*found, moves=_moves(context, found[0], run), file=quote(run.rpartition("/")[2]))
+    file, root = quote(run.rpartition("/")[2]), "../" * (run.count("/") + 1)
+    return report.html(*found, moves=_moves(context, found[0], run), file=file, root=root)
 
 
 def ask_mlflow(context: Context) -> None:

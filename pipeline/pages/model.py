@@ -49,7 +49,6 @@ def facts(context: Context, model: str) -> dict[str, Any]:
     context = with_kept_settings(context)
     past = history(context, model)
     tested = newest_of(context.ledger, Backtested, model, 1).entries
-    report = (tested[-1].event.report or "").rpartition("/")[2] if tested else ""
     block = context.params.models.get(model)
     return {
         "model": model,
@@ -64,7 +63,7 @@ def facts(context: Context, model: str) -> dict[str, Any]:
         "currency": past.currency,
         "fault": past.fault,
         "left_out": past.left_out,
-        "backtest": report,
+        "empty": not (past.live or past.versions or past.looks or past.happened or past.costs),
         "backtested": bool(tested),
         "figure": figure(past, context.clock().astimezone(UTC)),
         "plotly": charts.version(),

@@ -231,7 +231,8 @@ def _happened(read: Mapping[type[Event], Newest[Any]]) -> list[dict[str, Any]]:
         found.append((entry, RETRAIN, f"{entry.event.reason}{f': {ended}' if ended else ''}"))
     found += [(entry, ROLLBACK, entry.event.sentence()) for entry in read[RolledBack].entries]
     for kind in (RolloutFailed, SlotDied, BudgetBurning, BudgetSpent):
-        found += [(entry, INCIDENT, entry.event.sentence()) for entry in read[kind].entries]
+        entries = [each for each in read[kind].entries if not each.body.get("rolled_back")]
+        found += [(entry, INCIDENT, entry.event.sentence()) for entry in entries]
     for entry in read[GatesChecked].entries:
         if any(not each["passed"] and each.get("mode") != "warn" for each in entry.event.verdicts):
             found.append((entry, INCIDENT, entry.event.sentence()))

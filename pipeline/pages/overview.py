@@ -89,7 +89,9 @@ def _earned(context: Context) -> dict[str, Any]:
     """What automation earned, by the bill that pages keep."""
     ledger, terms = context.ledger, Terms.of(context.params)
     bill = bill_so_far(ledger, terms, settings_digest(context))
-    return {**roi(ledger, terms, context.params.baseline, bill=bill).as_dict(), "until": bill.until}
+    baseline = context.params.baseline
+    earned = roi(ledger, terms, baseline, bill=bill)
+    return {**earned.hours_as_dict(), "baseline_source": baseline.source, "until": bill.until}
 
 
 def _runs(ledger: Ledger, prices: Prices) -> list[dict[str, Any]]:

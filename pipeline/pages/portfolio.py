@@ -150,11 +150,12 @@ def _costs(context: Context, now: datetime) -> tuple[Mapping[str, float], Mappin
 
 
 def _worth(context: Context, now: datetime) -> dict[str, float]:
-    """What the retrains that were settled this month saved, less what they cost."""
+    """What the retrains that were settled this month saved, less what they cost, in the currency of prices."""
     found: dict[str, float] = {}
+    currency = _currency(context)
     for entry in context.ledger.events(DecisionSettled, since=f"{now:%Y-%m}"):
         settled = entry.event
-        if entry.at.startswith(f"{now:%Y-%m}"):
+        if entry.at.startswith(f"{now:%Y-%m}") and settled.currency in ("", currency):
             found[entry.model] = found.get(entry.model, 0.0) + settled.saved - settled.cost
     return found
 
@@ -163,7 +164,7 @@ def _as_ofs(ledger: Ledger) -> dict[tuple[str, str], str]:
     """The as-of of each version, by model and version."""
     registered = VersionRegistered.KIND
     rows = rolled_up(ledger, HAPPENED)[HAPPENED]
-    return {(model, version): as_of for model, _, _, kind, _, version, _, _, as_of, _ in rows if kind == registered}
+    return {(model, version): as_of for model, _, _, kind, _, version, _, _, as_of, *_ in rows if kind == registered}
 
 
 def _currency(context: Context) -> str | None:

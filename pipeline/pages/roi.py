@@ -85,6 +85,8 @@ def facts(earned: Roi) -> dict[str, Any]:
         "channels": channels(earned),
         "plotly": charts.version(),
         "empty": not told["deployments"],
+        "not_converted": told["not_converted"],
+        "saved_any": any(each.low or each.high for each in earned.savings),
     }
 
 
@@ -96,12 +98,12 @@ def lines(earned: Roi, told: Mapping[str, Any]) -> list[dict[str, Any]]:
     machine = _weakest(each for part, each in parts.items() if part in MACHINE)
     live = [each.seq for each in earned.past.live]
     found = [
-        _line("measured", "deployments", told["deployments"], "deployments", "measured", "rollouts that moved all traffic", live),
-        _line("measured", "machine time", told["machine_cost"], money, machine, "steps, failed attempts and killed steps", kind=StepEnded.KIND),
-        _line("measured", "bill", told["bill"], money, known, "all parts below", kind=StepEnded.KIND),
-        _line("measured", "bill a month", told["bill_a_month"], money, known, f"the bill over {earned.months:.1f} months, of which less than one counts as one", kind=StepEnded.KIND),
-        _line("measured", "models", told["models"], "models", "measured", "that have a deployment", live),
-        _line("measured", "model-years", told["model_years"], "years", "measured", "since the first deployment of each, added up", live),
+        _line("so far", "deployments", told["deployments"], "deployments", "measured", "rollouts that moved all traffic", live),
+        _line("so far", "machine time", told["machine_cost"], money, machine, "steps, failed attempts and killed steps", kind=StepEnded.KIND),
+        _line("so far", "bill", told["bill"], money, known, "all parts below", kind=StepEnded.KIND),
+        _line("so far", "bill a month", told["bill_a_month"], money, known, f"the bill over {earned.months:.1f} months, of which less than one counts as one", kind=StepEnded.KIND),
+        _line("so far", "models", told["models"], "models", "measured", "that have a deployment", live),
+        _line("so far", "model-years", told["model_years"], "years", "measured", "while something of each was live, added up", live),
     ]  # fmt: skip
     found += [
         _line("bill by part", part, each.amount, money, each.known, f"{each.quantity:,.2f} {UNITS[part]}", kind=MADE_OF[part])

@@ -6,7 +6,7 @@ the alarm that the look before it left, so the same look gives the same answer w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -46,6 +46,8 @@ class Look:
     champion: Learnt
     # Of what moved in a slice alone: its feature.
     base: Mapping[str, str] = field(default_factory=dict)
+    # What it has no verdict on, though it has one on others.
+    unjudged: Collection[str] = ()
 
     @property
     def raised(self) -> list[str]:
@@ -78,7 +80,7 @@ def after(before: Alarm | None, look: Look) -> Alarm | None:
     going_on = before if before is not None and not before.ended else None
     if not look.raised:
         # Who saw too little knows of no end.
-        quiet = look.verdict == "no drift"
+        quiet = look.verdict == "no drift" and not (going_on and _unseen(going_on, look))
         return replace(going_on, ended=at) if going_on is not None and quiet else going_on
     if going_on is None:
         return Alarm(at, look.start.isoformat(), dict.fromkeys(look.raised, at), dict(look.moved))
@@ -87,6 +89,11 @@ def after(before: Alarm | None, look: Look) -> Alarm | None:
         return Alarm(at, look.start.isoformat(), since, dict(look.moved))
     fine = look.champion.version if look.worse is False and _trained_since(going_on, look) else going_on.fine
     return replace(going_on, fine=fine)
+
+
+def _unseen(alarm: Alarm, look: Look) -> list[str]:
+    """What the alarm is about and the look saw nothing of."""
+    return [name for name in alarm.features if name in look.unjudged or (name == QUALITY and look.worse is None)]
 
 
 def _new(alarm: Alarm, look: Look) -> list[str]:

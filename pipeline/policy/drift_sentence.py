@@ -30,18 +30,22 @@ def drift_sentence(
     data: DataQuality | None = None,
 ) -> str:
     """`alarm` is the one after the look; `version` names the live version for people: `churn 3`."""
-    return f"{_coming(data)}{_inputs(drift, alarm, version)}{_side(skew)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
+    worse = bool(got_worse(quality, limits.quality_drop))
+    return f"{_coming(data)}{_inputs(drift, alarm, version, worse)}{_side(skew)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
 
 
-def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
+def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str, worse: bool) -> str:
+    """`worse` says that the answers surely got worse, which keeps an alarm going."""
     if drift.changed and alarm is not None:
         return f"{_changed(drift.moved, alarm)}{_matters(drift.moved, version)}"
+    goes_on = alarm is not None and not alarm.ended
+    unknown = f"; {_of(alarm)} is not known to be over" if alarm is not None and goes_on and not worse else ""
     if drift.verdict == "no verdict":
-        open_alarm = f"; {_of(alarm)} is not known to be over" if alarm is not None and not alarm.ended else ""
-        return f"no verdict: {drift.reason}{open_alarm}"
-    if alarm is not None and alarm.ended:
-        return f"no drift: {_of(alarm)} is over"
-    return "no drift"
+        return f"no verdict: {drift.reason}{unknown}"
+    none = [feature.feature for feature in drift.features if not feature.judged]
+    unjudged = f", and no verdict on {_listed(none)}" if none else ""
+    over = f": {_of(alarm)} is over" if alarm is not None and alarm.ended else ""
+    return f"no drift{over}{unjudged}{unknown}"
 
 
 def _coming(data: DataQuality | None) -> str:

@@ -19,11 +19,18 @@ def all_frozen(ledger: Ledger, models: Mapping[str, Model], names: Collection[st
     """`frozen` of those of the models that are, by name. A block that is broken or gone has no calendar that could be read."""
     found = {name: event.sentence() for name, event in by_hand(ledger, names, now).items()}
     for name in names:
-        for span in models[name].policy.frozen if name in models else ():
-            if span.holds(now):
-                why = f": {span.reason}" if span.reason else ""
-                found.setdefault(name, f"frozen until {span.end:%Y-%m-%d %H:%M} by models.{name}.policy.frozen{why}")
+        if name in models and (span := by_calendar(models[name], name, now)):
+            found.setdefault(name, span)
     return found
+
+
+def by_calendar(model: Model, name: str, at: datetime) -> str:
+    """That a span of its block holds at that time, and why; '' outside of them."""
+    for span in model.policy.frozen:
+        if span.holds(at):
+            why = f": {span.reason}" if span.reason else ""
+            return f"frozen until {span.end:%Y-%m-%d %H:%M} by models.{name}.policy.frozen{why}"
+    return ""
 
 
 def by_hand(ledger: Ledger, names: Collection[str], now: datetime) -> dict[str, Frozen]:

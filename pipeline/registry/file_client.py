@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.registry.held import NOT_THERE
-from pipeline.registry.held_file import GONE, Database
+from pipeline.registry.held_file import GONE, HERE, Database
 
 SCHEME = "sqlite:///"
 # For who writes the store now: what is asked here has to be known, as by MLflow's client.
@@ -195,10 +195,12 @@ class FileClient:
         only, values = (" AND version = ?", (version,)) if version else ("", ())
         tags: dict[str, dict[str, str]] = {}
         for number, key, value in self.store.rows(
-            f"SELECT version, key, value FROM model_version_tags WHERE name = ?{only}", name, *values
+            f"SELECT version, key, value FROM model_version_tags WHERE {HERE} AND name = ?{only}", name, *values
         ):
             tags.setdefault(str(number), {})[key] = value
-        query = f"SELECT version, run_id, source FROM model_versions WHERE name = ? AND current_stage != ?{only}"
+        query = (
+            f"SELECT version, run_id, source FROM model_versions WHERE {HERE} AND name = ? AND current_stage != ?{only}"
+        )
         rows = self.store.rows(f"{query} ORDER BY version DESC", name, GONE, *values)
         return [Version(name, str(n), run or "", source or "", tags.get(str(n), {})) for n, run, source in rows]
 
@@ -215,7 +217,9 @@ class FileClient:
     def runs_without_version(self, name: str, experiment: str, before_ms: int) -> list[Run]:
         """The runs of a model's experiment that began before that time, are not deleted, and made none of its versions."""
         of = "experiment_id = ? AND start_time < ? AND lifecycle_stage = 'active'"
-        made = "SELECT run_id FROM model_versions WHERE name = ? AND current_stage != ? AND run_id IS NOT NULL"
+        made = (
+            f"SELECT run_id FROM model_versions WHERE {HERE} AND name = ? AND current_stage != ? AND run_id IS NOT NULL"
+        )
         return self._runs(f"{of} AND run_uuid NOT IN ({made})", experiment, before_ms, name, GONE)
 
     def places(self, name: str) -> dict[str, list[str]]:
@@ -224,7 +228,7 @@ class FileClient:
         # A version's source is models:/ and the id.
         places = self.store.rows(
             "SELECT version, artifact_uri, artifact_location FROM model_versions JOIN runs ON run_uuid = run_id "
-            "LEFT JOIN logged_models ON model_id = substr(source, 9) WHERE model_versions.name = ? AND current_stage != ?",
+            f"LEFT JOIN logged_models ON model_id = substr(source, 9) WHERE {HERE} AND model_versions.name = ? AND current_stage != ?",
             name,
             GONE,
         )

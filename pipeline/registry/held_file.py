@@ -1,7 +1,8 @@
 """MLflow's own store in a file, read as the SQLite database that it is: MLflow takes more than a second to import, and asks for each model by
 itself.
 
-Nothing is written. MLflow 3 has these tables and columns; a store of another form says so.
+Nothing is written. MLflow 3 has these tables and columns; a store of another form says so. The keys and indexes of what is registered begin
+with the workspace: without it, each question about one version would read the rows of all.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pipeline.errors import RegistryAwayError
 # What MLflow marks a version with that was deleted.
 GONE = "Deleted_Internal"
 LIMIT_S = 2.0
+# Where MLflow's client reads and writes that is told of no other workspace.
+HERE = "workspace = 'default'"
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,18 @@ class Database:
     wait_s: float = LIMIT_S
 
     def aliases(self, name: str) -> Mapping[str, str] | None:
-        if not self.rows("SELECT 1 FROM registered_models WHERE name = ?", name):
+        if not self.rows(f"SELECT 1 FROM registered_models WHERE {HERE} AND name = ?", name):
             return None
-        rows = self.rows("SELECT alias, version FROM registered_model_aliases WHERE name = ?", name)
+        rows = self.rows(f"SELECT alias, version FROM registered_model_aliases WHERE {HERE} AND name = ?", name)
         return {alias: str(version) for alias, version in rows}
 
     def version(self, name: str, version: str) -> tuple[Mapping[str, str], str] | None:
-        of = "FROM model_versions WHERE name = ? AND version = ? AND current_stage != ?"
+        of = f"FROM model_versions WHERE {HERE} AND name = ? AND version = ? AND current_stage != ?"
         found = self.rows(f"SELECT run_id {of}", name, version, GONE)
         if not found:
             return None
-        tags = self.rows("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", name, version)
+        of = f"FROM model_version_tags WHERE {HERE} AND name = ? AND version = ?"
+        tags = self.rows(f"SELECT key, value {of}", name, version)
         return dict(tags), found[0][0] or ""
 
     def run_state(self, run: str) -> str | None:
@@ -46,7 +50,7 @@ class Database:
         return found[0][0] if found else None
 
     def experiment(self, name: str) -> tuple[str, str] | None:
-        found = self.rows("SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?", name)
+        found = self.rows(f"SELECT experiment_id, lifecycle_stage FROM experiments WHERE {HERE} AND name = ?", name)
         return (str(found[0][0]), found[0][1]) if found else None
 
     @cached_property

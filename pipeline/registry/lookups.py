@@ -19,6 +19,7 @@ AS_OF_TAG = "perennial.as_of"
 
 
 def another_package(name: str, version: str) -> RegistryError:
+    """For a number that MLflow gave anew: what went live under it is gone from there."""
     return RegistryError(
         f"model {name} version {version}",
         "in MLflow is another package than the one that went live with this number",
@@ -27,6 +28,8 @@ def another_package(name: str, version: str) -> RegistryError:
 
 
 def refused_package(name: str, registered: ModelVersion, why: str, what: str = "package") -> RegistryError:
+    """`why` is what the check of the package or, by `what`, of another file of it found: no signature of this
+    installation, or other bytes."""
     unsigned = f"its {what} is not signed as one that passed its gates here"
     return RegistryError(
         f"model {name} version {registered.version}",
@@ -36,6 +39,7 @@ def refused_package(name: str, registered: ModelVersion, why: str, what: str = "
 
 
 def refused(uri: str, error: Exception) -> RegistryError:
+    """`uri` must have no password: it is shown."""
     return RegistryError(f"mlflow {uri}", (str(error) or type(error).__name__).splitlines()[0], "look at MLflow's log")
 
 
@@ -72,6 +76,7 @@ def versions_of(client: MlflowClient | FileClient, name: str) -> list[str]:
 
 
 def version_of_alias(client: MlflowClient | FileClient, name: str, alias: str) -> str | None:
+    """None for a model or an alias that is not there. Raises RegistryError where MLflow does not answer."""
     try:
         registered = client.get_registered_model(name)
     except failures() as error:

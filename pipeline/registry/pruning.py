@@ -65,12 +65,10 @@ def remove(registry: Registry, name: str, version: str, at: datetime) -> list[tu
     return removed
 
 
-def refused_runs(
-    registry: Registry, name: str, before: datetime, going_on: Collection[str], made: Collection[str]
-) -> list[Run]:
+def refused_runs(registry: Registry, name: str, before: datetime, made: Collection[str]) -> list[Run]:
     """The MLflow runs of a model that ended before that time without a version and still have their artifacts.
 
-    Not those of the runs in `going_on`, nor the MLflow runs in `made`, by their ids: a version that was deleted in MLflow may be live.
+    Not the MLflow runs in `made`, by their ids: a version that was deleted in MLflow may be live.
     Raises RegistryError.
     """
     with _reported(registry):
@@ -79,7 +77,7 @@ def refused_runs(
         if experiment is None:
             return []
         runs = _without_version(client, name, experiment.experiment_id, int(before.timestamp() * 1000))
-        return [run for run in runs if run.info.run_id not in made and _may_go(run, before, going_on)]
+        return [run for run in runs if run.info.run_id not in made and _may_go(run, before)]
 
 
 def _without_version(client: MlflowClient | FileClient, name: str, experiment: str, before_ms: int) -> list[Any]:
@@ -90,13 +88,17 @@ def _without_version(client: MlflowClient | FileClient, name: str, experiment: s
     return [run for run in runs if run.info.run_id not in with_version]
 
 
-def _may_go(run: Run, before: datetime, going_on: Collection[str]) -> bool:
+def _may_go(run: Run, before: datetime) -> bool:
     ended = (run.info.end_time or run.info.start_time) / 1000
     # Recorded again since, in the same run, it has artifacts again.
     pruned_to = float(run.data.tags.get(PRUNED_TAG, "0"))
     # One without the tag is a person's own.
-    of = run.data.tags.get(RUN_TAG)
-    return of is not None and of not in going_on and pruned_to < ended < before.timestamp()
+    return RUN_TAG in run.data.tags and pruned_to < ended < before.timestamp()
+
+
+def run_of(run: Run) -> str:
+    """The ledger's name of the run that recorded it."""
+    return str(run.data.tags[RUN_TAG])
 
 
 def refused_files(registry: Registry, run: Run) -> list[tuple[str, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -29,6 +30,7 @@ from pipeline.ledger.store import Entry
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import predecessor, probe, registry_agreement, settings_change, slots, undeploy
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
+from pipeline.rollout.engines.base import Engine
 from pipeline.rollout.opened import is_recorded, open_rollout
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.routing import foreign_files, route_file
@@ -47,14 +49,21 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
     `models` None means all that are routed, were ever live, or run. When the recovery of one model fails, the others are
     still recovered; the first such error is raised at the end, and the actions are logged.
     """
+    # Of hundreds of models to open a connection for each question is most of the time.
+    with context.ledger.reading():
+        return _reconciled(context, settings, models)
+
+
+def _reconciled(context: RolloutContext, settings: dict[str, Rollout], models: list[str] | None) -> list[str]:
     actions = foreign_files.set_aside(context.home)
-    running = [r for engine in context.engines.all() for r in engine.all()]
-    live = {e.model for e in context.ledger.events(*MOVES)}
+    engines = context.engines.all()
+    running = [r for engine in engines for r in engine.all()]
+    live = {e.model for e in context.ledger.newest(*MOVES)}
     errors: list[Exception] = []
     for model in models or sorted({*route_file.routed_models(context.home), *live, *(r.model for r in running)}):
         try:
             with context.leased(model, RECONCILE_WAIT_S, recovering=True) as leased:
-                actions += _recover(*_with_settings(leased, model, settings.get(model)))
+                actions += _recover(*_with_settings(leased, model, settings.get(model)), engines)
         except LeaseBusy:
             actions.append(f"{model}: left alone, a rollout of it is going on")
         except Exception as error:
@@ -96,7 +105,7 @@ def _with_settings(
     return replace(context, may_start=settings is not None), model, settings or Rollout()
 
 
-def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
+def _recover(context: RolloutContext, model: str, settings: Rollout, engines: Sequence[Engine]) -> list[str]:
     actions: list[str] = []
     current = recover_route(context, model, settings, actions, rebuild=True)
     if current is not None:
@@ -111,7 +120,7 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
         _restore_alias(context, current, actions)
     # By address: when two engines have a server in one slot, the route names one of them.
     named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
-    for engine in context.engines.all():
+    for engine in engines:
         for running in engine.all():
             if running.model == model and running.address not in named:
                 context.end_slot(engine, model, running.slot, settings.drain_s)

@@ -21,7 +21,8 @@ MOST_BYTES = 262_144
 # Of a text that goes into a reason for people.
 MOST_TEXT = 200
 # What senders call an alert that is over.
-OVER = frozenset({"resolved", "ok", "normal", "closed", "recovered"})
+OVER = frozenset({"resolved", "inactive", "ok", "normal", "closed", "recovered"})
+UNKNOWN_END = datetime(1970, 1, 1, tzinfo=UTC)
 # Clocks differ by so much.
 AHEAD = timedelta(minutes=5)
 FORM = 'send {"model": "NAME"}, or an Alertmanager\'s body whose alerts have a label `model`'
@@ -69,7 +70,7 @@ def alerts_of(body: bytes) -> tuple[list[Alert], list[str]]:
     found: dict[str, Alert] = {}
     errors: list[str] = []
     for one in map(_mapping, each):
-        if str(one.get("status") or one.get("state")).lower() in OVER:
+        if _is_over(one, values):
             continue
         try:
             alert = _alert(
@@ -79,6 +80,19 @@ def alerts_of(body: bytes) -> tuple[list[Alert], list[str]]:
         except PerennialError as error:
             errors.append(str(error))
     return list(found.values()), list(dict.fromkeys(errors))
+
+
+def _is_over(one: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
+    """By its own word, by that of the body that it came in, or as Prometheus says it: by an end that is past."""
+    word = one.get("status") or one.get("state") or whole.get("status") or whole.get("state")
+    if word:
+        return str(word).lower() in OVER
+    try:
+        end = time_of(str(one["endsAt"])) if one.get("endsAt") else None
+    except PerennialError:
+        return False
+    # An Alertmanager writes the year 1 for an end that nobody knows.
+    return end is not None and UNKNOWN_END < end <= datetime.now(UTC)
 
 
 def _alert(labels: Mapping[str, Any], texts: Mapping[str, Any]) -> Alert:

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.ledger.approval_events import Approved, Rejected
-from pipeline.ledger.columns import number, text
+from pipeline.ledger.columns import holds, number, text
 from pipeline.ledger.events import AnchorsAccepted, Event, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.rollout_events import MOVES, SCHEMA_ACCEPTED, RolloutStarted
 from pipeline.ledger.store import EVENTS, Entry, Ledger
@@ -101,10 +101,9 @@ def _newest(ledger: Ledger, model: str, kind: str, count: int, before: int) -> l
 def _overriding(ledger: Ledger, model: str) -> list[Any]:
     """What may override something, told without its JSON: gates that only warn, other columns that were accepted, and a person's rollout."""
     gates, started = (sa.and_(EVENTS.c.kind == cls.KIND, EVENTS.c.model == model) for cls in MAY_OVERRIDE)
-    holds = sa.func.instr if ledger.dialect == "sqlite" else sa.func.strpos
-    accepted = sa.or_(EVENTS.c.run.concat("") == "", holds(EVENTS.c.body, SCHEMA_ACCEPTED) > 0)
+    accepted = sa.or_(EVENTS.c.run.concat("") == "", holds(ledger, SCHEMA_ACCEPTED))
     anchors = EVENTS.c.kind == AnchorsAccepted.KIND
-    return [sa.and_(gates, holds(EVENTS.c.body, WARNS) > 0), sa.and_(started, accepted), anchors]
+    return [sa.and_(gates, holds(ledger, WARNS)), sa.and_(started, accepted), anchors]
 
 
 def _rested_on(ledger: Ledger, model: str, wanted: Sequence[Entry[Any]]) -> list[Entry[Any]]:
@@ -133,5 +132,6 @@ def _asked(
 
 
 def _entries(ledger: Ledger, condition: Any) -> list[Entry[Any]]:
-    rows = ledger.rows(sa.select(EVENTS).where(condition).order_by(EVENTS.c.seq))
+    # For the order of the index SQLite would read all that a model has.
+    rows = ledger.rows(sa.select(EVENTS).where(condition).order_by(EVENTS.c.seq + 0))
     return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]

@@ -73,7 +73,8 @@ def _settled(
         high=gain.high,
         cost=worth.retrain if decided.decision == "retrain" else 0.0,
         currency=worth.currency,
-        expected=decided.saving,
+        # What was expected in another currency is not compared: nobody has its rate.
+        expected=decided.saving if decided.currency in ("", worth.currency) else None,
         ahead=decided.ahead,
     )
 
@@ -93,7 +94,6 @@ def gain_of(history: LiveHistory, new: int, old: int, decided: RetrainDecided, w
     """Over the windows from the decision on in which both have a loss; None with fewer than WINDOWS. A window is a block: its rows have
     their weather in common, and the interval is of the windows' gains."""
     import numpy as np
-    from scipy.special import stdtrit
 
     known = history.known
     since = np.array([start >= time_of(decided.as_of) for start in history.starts], dtype=bool)
@@ -101,6 +101,9 @@ def gain_of(history: LiveHistory, new: int, old: int, decided: RetrainDecided, w
     windows = int(both.sum())
     if windows < WINDOWS:
         return None
+    # It takes an eighth of a second to import, and most looks settle nothing.
+    from scipy.special import stdtrit
+
     gains = (known.losses[old, both] - known.losses[new, both]) * history.labelled[both] * worth.value.value
     width = float(stdtrit(windows - 1, UPPER)) * float(gains.std(ddof=1)) * math.sqrt(windows)
     saved = float(gains.sum())

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.profiles.reference import Reference
     from pipeline.monitoring.quarantine_rates import QuarantineRates
     from pipeline.monitoring.skew import Skew
+    from pipeline.monitoring.source_volume import SourceVolume
     from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
     from pipeline.runs.drift_by_rows import ByRows
@@ -54,7 +55,7 @@ class DriftCheck:
     rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
     is the one that goes on, or that this look ended; `estimated` what the metric of the window's answers is likely to be, before
     their labels come, and `answers` how they differ from those to the held-out rows; `skew` on which side a change of the inputs is, None without one; `data` is
-    whether requests come as they used to, `quarantine` of the source's newest partitions, and `said` is all of it in one sentence.
+    whether requests come as they used to, `quarantine` and `source` are of the source's newest partitions, and `said` is all of it in one sentence.
     """
 
     drift: DriftVerdict
@@ -74,13 +75,14 @@ class DriftCheck:
     skew: Skew | None = None
     data: DataQuality | None = None
     quarantine: QuarantineRates | None = None
+    source: SourceVolume | None = None
     said: str = ""
 
     @property
     def data_lines(self) -> list[str]:
         """For people: what is to be told of the data beside its values."""
         told = list(self.data.lines) if self.data else []
-        return told + ([str(self.quarantine)] if self.quarantine else [])
+        return told + [str(of) for of in (self.quarantine, self.source) if of]
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -103,6 +105,7 @@ class DriftCheck:
             **({"skew": self.skew.as_dict()} if self.skew else {}),
             **({"data": self.data.as_dict()} if self.data else {}),
             **({"quarantine": self.quarantine.as_dict()} if self.quarantine else {}),
+            **({"source": self.source.as_dict()} if self.source else {}),
         }
 
 
@@ -152,7 +155,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     worse = retrain_policy.worse(quality, model.monitor)
     trained_on = drift_alarm.learnt_by(context.ledger, name, live, reference)
     base = {feature.feature: feature.base for feature in drift.moved if feature.base}
-    look = Look(start, as_of, drift.verdict, moved, worse, trained_on, base)
+    look = Look(start, as_of, drift.verdict, moved, worse, trained_on, base, drift.unjudged)
     answers, estimated = _answers(context, name, live, reference, requests, counted)
     alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
     data = data_check.judged(context, name, log.quality, len(requests), as_of)
@@ -176,6 +179,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         skew=skew,
         data=data,
         quarantine=data_check.quarantine(context, name, as_of),
+        source=data_check.source(context, name, as_of),
         said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers, skew, data),
     )
     names = f"what {name} {champion} learnt from", f"Requests from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}"

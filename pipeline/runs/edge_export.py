@@ -64,6 +64,7 @@ def export(context: Context, model: str, version: str, to: Path) -> Exported:
     if (to / KEYS).is_file() and (to / KEYS).read_text().strip() != registry.key.public():
         raise RegistryError(str(to), "has exports that another key signed", "name another folder")
     _refuse_another_model(to, model)
+    _refuse_what_is_no_export(to)
     settings = context.params.models[model].rollout.serving if model in context.params.models else Serving()
     try:
         return _written(registry.key, package, model, version, settings, to)
@@ -81,6 +82,15 @@ def _refuse_another_model(to: Path, model: str) -> None:
         return
     if there != model:
         raise RegistryError(str(to), f"has exports of the model {there}", "name another folder by --to")
+
+
+def _refuse_what_is_no_export(to: Path) -> None:
+    """Or a folder of somebody's own gets ours among its files, and its serve.py is lost."""
+    if not to.is_dir() or (to / KEYS).is_file():
+        return
+    others = sorted(path.name for path in to.iterdir() if path.name != VERSIONS and not path.name.startswith("."))
+    if others:
+        raise RegistryError(str(to), f"has other files than exports, {others[0]} for one", "name a new folder by --to")
 
 
 def _written(key: SigningKey, package: Path, model: str, version: str, settings: Serving, to: Path) -> Exported:
@@ -111,8 +121,9 @@ def _written(key: SigningKey, package: Path, model: str, version: str, settings:
         _place(aside, made)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    _write(to / "serve.py", (EDGE / "serve.py").read_bytes())
+    # The key first: by it the next export knows that serve.py is ours.
     _write(to / KEYS, key.public().encode())
+    _write(to / "serve.py", (EDGE / "serve.py").read_bytes())
     _name_current(to, made)
     digest = package_digest(package)
     return Exported(model, version, digest, str(to), len(files), round(size / 1e6, 3), key.public())

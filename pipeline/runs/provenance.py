@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from pipeline.context import Context
 from pipeline.errors import DataError
-from pipeline.ledger.columns import text
+from pipeline.ledger.columns import holds, text
 from pipeline.ledger.data_revisions import Revision, revisions_of
 from pipeline.ledger.events import DataLanded, VersionRegistered
 from pipeline.ledger.store import EVENTS, Entry
@@ -21,6 +21,8 @@ from pipeline.workspaces import dvc_remote
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 # Fewer characters of a data version name too many of them.
 SHORTEST_PREFIX = 4
+# Of so many data versions registrations are found by their text, without reading the JSON of all.
+FEW = 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class TracedVersion:
 class Trace:
     """`data` is what was traced, `unreadable` the data versions whose list of partitions is lost.
 
-    `revisions` holds the day's contents by model; None when a data version was traced.
+    `revisions` holds the day's contents by model; None when a data version was traced. `landed_by` names the first model that landed each
+    data version.
     """
 
     data: str
@@ -64,6 +67,7 @@ class Trace:
     unreadable: list[str]
     versions: list[TracedVersion]
     revisions: Mapping[str, list[Revision]] | None = None
+    landed_by: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -84,13 +88,13 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
 
     Raises DataError when no run has landed it.
     """
-    landed = _landed(context, model)
     day = data if DAY.fullmatch(data) else None
+    landed = _landed(context, model, "" if day else data)
     used, lost = _with_day(context, landed, day) if day else (_with_prefix(landed, data), [])
     # Only of a day the contents are told.
     histories = revisions_of(context.ledger, f"{day}.parquet", model) if day else {}
     if not used and not lost:
-        latest = "\n".join(dict.fromkeys(version for _, version in landed)).split()[-3:]
+        latest = list(dict.fromkeys(version for _, version in _landed(context, model)))[-3:]
         raise DataError(
             f"data {data}",
             "is no data version and no partition's date that a run has landed",
@@ -102,19 +106,16 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
         _version(entry, live[entry.model], histories.get(entry.model, []), day, used[entry.event.data_version])
         for entry in registered
     ]
-    return Trace(data, list(used), lost, versions, dict(sorted(histories.items())) if day else None)
+    first = {version: name for name, version in reversed(landed) if version in used}
+    return Trace(data, list(used), lost, versions, dict(sorted(histories.items())) if day else None, first)
 
 
-def _landed(context: Context, model: str) -> list[tuple[str, str]]:
-    """(model, data version) of each landing, in their order; of one model or of all ('')."""
+def _landed(context: Context, model: str, prefix: str = "") -> list[tuple[str, str]]:
+    """(model, data version) of each landing, in their order; of one model or of all (''), and of the data versions that begin so."""
     of = EVENTS.c.model == model if model else sa.true()
+    of = sa.and_(of, holds(context.ledger, f'"data_version":"{prefix}')) if prefix else of
     query = sa.select(EVENTS.c.model, text(context.ledger, "data_version")).where(EVENTS.c.kind == DataLanded.KIND, of)
     return [(name, str(version)) for name, version in context.ledger.rows(query.order_by(EVENTS.c.seq))]
-
-
-def landed_by(context: Context, version: str) -> str:
-    """The first model that landed that data version. Raises StopIteration where none did."""
-    return next(name for name, each in _landed(context, "") if each == version)
 
 
 def _with_prefix(landed: list[tuple[str, str]], prefix: str) -> dict[str, str]:
@@ -137,6 +138,8 @@ def _registered(context: Context, model: str, used: Collection[str]) -> list[Ent
     again."""
     ledger, of = context.ledger, EVENTS.c.model == model if model else sa.true()
     names = (text(ledger, "version"), text(ledger, "data_version"))
+    if len(used) <= FEW:
+        of = sa.and_(of, sa.or_(sa.false(), *(holds(ledger, version) for version in sorted(used))))
     query = sa.select(EVENTS.c.seq, EVENTS.c.model, *names).where(EVENTS.c.kind == VersionRegistered.KIND, of)
     first: dict[tuple[str, str], tuple[int, str]] = {}
     for seq, name, version, data_version in ledger.rows(query.order_by(EVENTS.c.seq)):

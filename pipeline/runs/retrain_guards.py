@@ -11,8 +11,9 @@ from pipeline.context import Context
 from pipeline.ledger.events import DriftChecked, GatesChecked, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.timeline import live_at, rolled_back_versions
+from pipeline.policy.freeze import by_calendar
 from pipeline.policy.guards import back_guards, guards
-from pipeline.runs import window_losses
+from pipeline.runs import freeze, slow_labels, window_losses
 from pipeline.settings.models import time_of
 
 if TYPE_CHECKING:
@@ -58,18 +59,26 @@ def skew_seen(context: Context, name: str, as_of: datetime, look: Mapping[str, A
 
 
 def guarded(context: Context, name: str, as_of: datetime, receipt: RetrainDecided, *held: str) -> RetrainDecided:
-    """The receipt, whose decision is to wait where a guard holds it back: those of the calendar, and what else is `held` against a retrain."""
+    """The receipt, whose decision is to wait where a guard holds it back: a freeze, those of time, and what else is `held` against a retrain."""
     settings = context.params.model(name).policy
     if receipt.says == "retrain":
-        found = guards(settings, name, as_of, _acted(context, name, "retrain", as_of), _trained(context, name))
-        found += filter(None, held)
+        trained = _trained(context, name)
+        found = guards(settings, name, as_of, _acted(context, name, "retrain", as_of), trained)
+        found += filter(None, (*held, slow_labels.nothing_to_learn(context, name, as_of, trained)))
     elif receipt.says == "go back":
         found = back_guards(settings, name, as_of, _acted(context, name, "go back", as_of))
         if receipt.to_digest in [package.digest for package in rolled_back_versions(context.ledger, name)]:
             found.append(f"version {receipt.version} was rolled back, and comes back by hand alone")
     else:
         return receipt
+    if stopped := _frozen(context, name, as_of):
+        found.insert(0, f"the model is {stopped}")
     return replace(receipt, decision="wait", guards=found) if found else receipt
+
+
+def _frozen(context: Context, name: str, as_of: datetime) -> str:
+    """By the stop button, which holds what is decided now, or by the calendar at the time of the look; '' when it is not."""
+    return freeze.frozen(context, name) or by_calendar(context.params.model(name), name, as_of)
 
 
 def nothing_moved(
@@ -78,10 +87,12 @@ def nothing_moved(
     """Why nothing speaks for another retrain since the last one, whichever rule asks; '' where something does."""
     from pipeline.policy.retraining import cured, of_model
 
-    settings = context.params.model(name).policy
+    model = context.params.model(name)
+    settings = model.policy
     prior = of_model.value(settings, backtest, known.cost).prior
     in_vain = _trained_in_vain(context, name, as_of, history)
-    return cured.not_cured(known, prior, settings.window_days, settings.due_after_days, in_vain)
+    learns_days = model.source.window_days
+    return cured.not_cured(known, prior, settings.window_days, settings.due_after_days, in_vain, learns_days)
 
 
 def _trained_in_vain(context: Context, name: str, as_of: datetime, history: LiveHistory) -> int | None:

@@ -19,6 +19,9 @@ from pipeline.workspaces.dvc_graph import Artifacts, as_of, outs
 
 
 def snapshot(name: str, model: Model, files: Artifacts) -> str:
+    """Queries the source and links what has landed: writes the snapshot's partitions and counts. Returns the log's
+    line, as each stage does."""
+    from pipeline.data import changing_sql
     from pipeline.data import snapshot as snapshots
 
     environment = Environment.read()
@@ -37,10 +40,15 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
         summary += "; without source.label_time each label counts as known at its row's own time"
     if model.source.key is None:
         summary += "; without source.key a row is known by its event time and features"
+    if model.source.query is not None:
+        changing = changing_sql.changing(model.source.query)
+        summary += "".join(f"; source.query has {what}, {why}" for what, why in changing)
     return summary
 
 
 def validate(name: str, model: Model, files: Artifacts) -> str:
+    """From the snapshot: writes which rows break the contract, the report on it, and the buckets that drift is counted
+    in."""
     from pipeline.data import contract
     from pipeline.monitoring import drift_reference
     from pipeline.training import frames
@@ -56,6 +64,8 @@ def validate(name: str, model: Model, files: Artifacts) -> str:
 
 
 def train(name: str, model: Model, files: Artifacts) -> str:
+    """From the rows that keep the contract, the held-out days left out: writes the fitted model, after the search where
+    there is one."""
     from pipeline.data import contract
     from pipeline.training import frames, measured, skops_file
     from pipeline.training.search import clocks
@@ -71,6 +81,8 @@ def train(name: str, model: Model, files: Artifacts) -> str:
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:
+    """From the model and the held-out days: writes its answers, its metrics, and the reference that drift is measured
+    from."""
     import pandas as pd
 
     from pipeline.data import contract
@@ -99,6 +111,8 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
 
 
 def refit(name: str, model: Model, files: Artifacts) -> str:
+    """Learns again from all days, the held-out ones too, with the options of the judged model; `evaluation.refit:
+    false` copies that one."""
     from pipeline.data import contract
     from pipeline.training import frames
     from pipeline.training import refit as refits
@@ -113,6 +127,8 @@ def refit(name: str, model: Model, files: Artifacts) -> str:
 
 
 def package_(name: str, model: Model, files: Artifacts) -> str:
+    """Writes what a slot serves from: ONNX, or skops for a model that cannot be converted, with the reason in the
+    line."""
     from pipeline.training import package
 
     manifest = package.build(

@@ -26,6 +26,7 @@ from pipeline.workspaces import dvc_graph, workspace
 if TYPE_CHECKING:
     from pipeline.gates.base import Verdict
     from pipeline.gates.image_system import ServingSystem
+    from pipeline.workspaces.dvc_remote import Pushed
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +71,20 @@ def run_stage(context: Context, folder: str, stage: str, backfill: bool = False)
 
 
 def _push_data(context: Context, opened: workspace.Workspace, stage: str) -> None:
-    """Pushes the snapshot, so that no version loses its data, and records which partitions are new."""
+    """Pushes the snapshot, so that no version loses its data, and records it."""
+    from pipeline.runs.pruning import beside
+    from pipeline.workspaces import dvc_remote
+
+    outs = list(opened.outs(stage).values())
+    with beside.sending(context.ledger, lambda: dvc_remote.push(opened.folder, outs)):
+        _land(context, opened, dvc_remote.push(opened.folder, outs))
+
+
+def _land(context: Context, opened: workspace.Workspace, pushed: Pushed) -> None:
+    """Records what was pushed, and which partitions are new."""
     from pipeline.workspaces import dvc_remote
 
     version = opened.data_version()
-    pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
     partitions = dvc_remote.partitions(opened.folder, version)
     source, files = _settings(context, opened).source, opened.files.snapshot
     delay = dvc_graph.read_json(opened.files.counts).get("label_delay_s")

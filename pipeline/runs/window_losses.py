@@ -21,7 +21,7 @@ from pipeline.ledger.receipt_events import WindowScored
 from pipeline.ledger.rollout_events import MOVES
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion
-from pipeline.runs import label_maturity, window_scores
+from pipeline.runs import label_maturity, slow_labels, window_scores
 from pipeline.runs.window_scores import MIN_ROWS, MONDAY, KeptVersion, Wanted, Window
 from pipeline.settings.models import time_of
 
@@ -73,17 +73,47 @@ def live_history(
         live_since = KeptVersion(live.package, time_of(live.since), as_of_known=False)
         kept = sorted([*kept[-KEPT_VERSIONS + 1 :], live_since], key=lambda each: each.as_of)
     current = _index(as_of, period)
-    mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
-    last = _index(as_of - mature, period)
     born = [math.ceil((each.as_of - MONDAY) / period) for each in kept]
-    wanted = range(max(min(born, default=last), last - OLDEST_WINDOWS), last)
-    scored = _scored(context, run, name, live, [Window(i, period, mature) for i in wanted], kept)
-    first = max(min([*born, *wanted, current]), current - OLDEST_WINDOWS)
+    scored = _due(context, run, name, live, as_of, kept, born)
+    since = _without_labels_since(scored)
+    if since is not None and slow_labels.measured_anew(context, run, name, as_of, since):
+        scored = _due(context, run, name, live, as_of, kept, born)
+    oldest = [_index(time_of(each.start), period) for each in scored[:1]]
+    first = max(min([*born, *oldest, current]), current - OLDEST_WINDOWS)
     starts = tuple(MONDAY + i * period for i in range(first, current))
     drifted = alarms_at(context.ledger, name, starts, as_of, lambda look: look.verdict == "drift")
     # A version of this very window, or of after the look, is new: it has no age yet.
     places = [min(max(b, first), current) - first for b in born]
     return _of_windows(live, kept, places, starts, scored, retrain_cost, drifted)
+
+
+def _due(
+    context: Context,
+    run: str,
+    name: str,
+    live: LiveVersion,
+    as_of: datetime,
+    kept: Sequence[KeptVersion],
+    born: Sequence[int],
+) -> list[WindowScored]:
+    """The windows since the oldest of the versions was `born` whose labels are due at `as_of`, in their order."""
+    model = context.params.model(name)
+    period = timedelta(days=model.policy.window_days)
+    mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
+    last = _index(as_of - mature, period)
+    wanted = range(max(min(born, default=last), last - OLDEST_WINDOWS), last)
+    return _scored(context, run, name, live, [Window(i, period, mature) for i in wanted], kept)
+
+
+def _without_labels_since(scored: Sequence[WindowScored]) -> datetime | None:
+    """The start of the windows since the newest one with labels in which many asked; None where there are none such."""
+    since = None
+    for window in reversed(scored):
+        if window.labelled >= MIN_ROWS:
+            break
+        if window.requests >= MIN_ROWS:
+            since = time_of(window.start)
+    return since
 
 
 def kept_versions(ledger: Ledger, name: str, live: LiveVersion) -> list[KeptVersion]:

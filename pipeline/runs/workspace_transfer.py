@@ -14,6 +14,7 @@ from pipeline.errors import DataError, StageError
 from pipeline.ledger.events import RunOpened, RunSettled, StageKept, StepStarted
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.usage_events import BytesMoved
+from pipeline.runs.pruning import beside
 from pipeline.settings import yaml_file
 from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 
@@ -22,14 +23,16 @@ LOCK = "dvc.lock"
 
 def push(context: Context, opened: workspace.Workspace, stage: str) -> None:
     """Makes a stage's result available to other workers. Raises DataError without a remote, or when a push fails."""
-    pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
-    if pushed.url is None:
-        raise DataError(
-            "DVC remote", "is not configured, and workers share no disk", "add one: `dvc remote add -d store URL`"
-        )
-    lock = (opened.folder / LOCK).read_text(encoding="utf-8")
-    transferred = StageKept(stage=stage, lock=lock, pushed_files=pushed.files, pushed_bytes=pushed.size)
-    context.ledger.append(transferred, opened.model, opened.run, stage)
+    outs = list(opened.outs(stage).values())
+    with beside.sending(context.ledger, lambda: dvc_remote.push(opened.folder, outs)):
+        pushed = dvc_remote.push(opened.folder, outs)
+        if pushed.url is None:
+            raise DataError(
+                "DVC remote", "is not configured, and workers share no disk", "add one: `dvc remote add -d store URL`"
+            )
+        lock = (opened.folder / LOCK).read_text(encoding="utf-8")
+        transferred = StageKept(stage=stage, lock=lock, pushed_files=pushed.files, pushed_bytes=pushed.size)
+        context.ledger.append(transferred, opened.model, opened.run, stage)
 
 
 def current_workspace(context: Context, folder: str) -> workspace.Workspace:

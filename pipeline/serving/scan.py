@@ -116,7 +116,8 @@ class Scan:
         """Measures the texts and numbers between `ends`, the places of marks in a piece of `length` bytes."""
         longest, long, self._text = _runs(self._text, ends, length)
         if longest > self._bounds.text:
-            raise too_long("the body")
+            # Spaces between two values are counted with what they stand beside.
+            raise too_long("the body", "a text, a number or a gap between values")
         self._long += long
         _refuse_much_text(self._long)
 
@@ -141,11 +142,11 @@ class Scan:
         return quotes, ~(inside | quotes)
 
 
-def too_long(subject: str) -> RequestRefused:
+def too_long(subject: str, what: str = "a text or a number") -> RequestRefused:
     """The refusal of a text that is longer than any may be."""
     return RequestRefused(
         413,
-        f"{subject} has a text or a number of more than {MAX_TEXT_BYTES // 1024} KiB, which is the most for one value",
+        f"{subject} has {what} of more than {MAX_TEXT_BYTES // 1024} KiB, which is the most for one",
     )
 
 
@@ -243,5 +244,5 @@ def _runs(before: int, ends: np.ndarray, length: int) -> tuple[int, int, int]:
 
 def _refuse_much_text(long: int) -> None:
     if long > MAX_LONG_BYTES:
-        most = f"{MAX_LONG_BYTES // 2**20} MiB of text beyond the first {SHORT_BYTES} bytes of each value"
+        most = f"{MAX_LONG_BYTES // 2**20} MiB of text beyond the first {SHORT_BYTES} bytes of each value, gaps between values counted too"
         raise RequestRefused(413, f"the body has more than {most}; split it")

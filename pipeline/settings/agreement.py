@@ -139,13 +139,15 @@ def _metric(model: Any) -> Iterator[Fault]:
 
 def _limits_of_the_metric(model: Any) -> Iterator[Fault]:
     metric, limit, margin = model.evaluation.metric, model.gates.metric_limit, model.gates.baseline_margin
-    of = tasks.METRICS[metric]
+    of, tolerance = tasks.METRICS[metric], model.gates.champion_tolerance
     if of.higher_is_better and limit > 1:
         yield "gates.metric_limit", f"{metric} is at most 1, so {limit:g} is never reached; 60 percent are 0.6"
     if not of.higher_is_better and limit <= 0:
         yield "gates.metric_limit", f"{metric} is never below 0, so {limit:g} is never reached"
     if of.higher_is_better and margin > 1:
         yield "gates.baseline_margin", f"{metric} is at most 1, so a margin of {margin:g} is never reached"
+    if of.higher_is_better and tolerance > 1:
+        yield "gates.champion_tolerance", f"{metric} is at most 1, so {tolerance:g} stops nothing; 2 percent are 0.02"
 
 
 def _shares(model: Any) -> Iterator[Fault]:

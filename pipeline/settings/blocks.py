@@ -27,6 +27,9 @@ class Blocks(Generic[Block]):
 
 
 class RightBlocks(Mapping[str, Block]):
+    """The blocks without a fault, by model; each is read when it is first asked for. Raises KeyError for one with a
+    fault, too."""
+
     def __init__(self, blocks: Blocks[Block]) -> None:
         self._blocks = blocks
 

@@ -47,6 +47,9 @@ NAMES = (
 
 
 class Column(Section):
+    """`gates.contract.columns.NAME`: what a value of the column may be. None allows all; a missing value breaks the
+    rule unless `nullable`."""
+
     type: Literal["number", "integer", "boolean", "text"] | None = None
     min: float | None = None
     max: float | None = None
@@ -94,6 +97,8 @@ class Column(Section):
 
 
 class Contract(Section):
+    """`gates.contract`: rules of single columns, and how many rows they must leave. Shares are from 0 to 1."""
+
     min_rows: int = Field(default=1, ge=1, le=MOST)
     max_bad_share: float = Field(default=0.0, ge=0, le=1)
     rows_a_day: Range | None = None
@@ -102,6 +107,9 @@ class Contract(Section):
 
 
 class Gates(Section):
+    """`models.NAME.gates`. `metric_limit` is in the metric's unit; where that is the target's, margin and tolerance are
+    shares of the naive guess's error."""
+
     metric_limit: float
     baseline_margin: float = 0.0
     champion_tolerance: float = Field(default=0.0, ge=0)

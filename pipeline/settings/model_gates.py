@@ -24,6 +24,9 @@ class Slices(Section):
 
 
 class Fairness(Section):
+    """`gates.fairness`: differences between groups of people that a version may show at most, from 0 to 1; None checks
+    none."""
+
     columns: tuple[ColumnName, ...] = ()
     demographic_parity: float | None = Field(default=0.1, gt=0, le=1)
     equalised_odds: float | None = Field(default=0.1, gt=0, le=1)
@@ -33,6 +36,8 @@ class Fairness(Section):
 
 
 class Calibration(Section):
+    """`gates.calibration`: how far probabilities may be from what came true, on average, from 0 to 1."""
+
     error: float = Field(default=0.1, gt=0, le=1)
 
 

@@ -65,6 +65,8 @@ class Workspaces(Section):
 
 
 class Schedule(Section):
+    """`models.NAME.schedule`: when retrains run, in UTC, from `start` until `end`; None for no end."""
+
     cron: Cron
     start: UtcTime
     end: UtcTime | None = None
@@ -96,6 +98,9 @@ LABELLED_ROWS = 1000
 
 
 class Monitor(DriftLimits):
+    """`models.NAME.monitor`: when traffic is looked at, and by how much it may differ; a look has the `window_days`
+    before it."""
+
     cron: Cron
     window_days: float = Field(gt=0, le=LONGEST_DAYS)
     label_tolerance_s: float = Field(default=60, ge=0, le=LONGEST_DAYS * 86_400)
@@ -119,6 +124,9 @@ class Monitor(DriftLimits):
 
 
 class Model(Approvals):
+    """`models.NAME`. What stands here agrees with itself: pipeline.settings.agreement has refused all else, with the
+    keys that contradict each other."""
+
     description: str = ""
     # One of `teams`: whose slots the model's steps take.
     team: str | None = None

@@ -74,6 +74,8 @@ class Recipient(Section):
 
 
 class Notify(Section):
+    """`notify`: who is told of what; nobody where `to` is empty."""
+
     # A disk with a smaller share of free space counts as nearly full.
     disk_free: float = Field(default=0.1, ge=0, lt=1)
     to: tuple[Recipient, ...] = ()

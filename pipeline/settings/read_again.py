@@ -11,6 +11,9 @@ from pipeline.settings.models import Params
 
 @dataclass
 class ReadAgain:
+    """Looks at the file's size and time of change at each `read`; `memory` is a folder for what was read of it
+    before."""
+
     project: Path
     memory: Path | None = None
     _seen: tuple[int, int] = (0, 0)

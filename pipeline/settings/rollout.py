@@ -76,6 +76,9 @@ EngineName = Literal["auto", "docker", "process"]
 
 
 class Rollout(Section):
+    """`models.NAME.rollout`: how traffic moves to a version, and for how long it can move back. `_percent` is of
+    requests, `_s` are seconds."""
+
     engine: EngineName = "auto"
     strategy: Strategy = "all-at-once"
     canary_percent: int = Field(default=10, ge=1, le=99)

@@ -35,6 +35,8 @@ Range = Annotated[tuple[Scalar, ...], AfterValidator(_sensible)]
 
 
 class Search(Section):
+    """`training.search`: options are tried for so many minutes, at most so many; without `ranges` those of USUAL."""
+
     # The time box of the search; the model's own fit comes after it.
     minutes: float = Field(gt=0, le=10_000)
     candidates: int = Field(default=64, ge=2, le=10_000)

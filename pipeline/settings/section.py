@@ -17,6 +17,8 @@ MOST = 10**12
 
 
 class Section(BaseModel):
+    """What each section of params.yaml is: fixed once it is read, an unknown key is refused, and numbers are finite."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @field_validator("*", mode="before")

@@ -22,6 +22,8 @@ def pool_of(team: str) -> str:
 
 
 class Team(Section):
+    """`teams.NAME`: how many steps of its models run at once, and what it may spend on retrains."""
+
     description: str = ""
     slots: int = Field(ge=1, le=10_000)
     # Of its models with `policy.rule: budget`, in 30 days.

@@ -32,6 +32,9 @@ Option = Scalar | tuple[Scalar, ...]
 
 
 class Training(Section):
+    """`models.NAME.training`: what is learnt from which columns, and by which estimator. No column is a feature of two
+    kinds."""
+
     task: TaskName = "binary"
     target: ColumnName
     # Of the target's two labels the one that becomes 1; None where they are 0 and 1, or true and false.
@@ -87,6 +90,9 @@ class Training(Section):
 
 
 class Evaluation(Section):
+    """`models.NAME.evaluation`: the newest `holdout_days` of a window judge a version, by `metric`; the model that is
+    judged does not learn from them."""
+
     holdout_days: float = Field(gt=0)
     metric: MetricName
     min_holdout_rows: int = Field(default=50, ge=1, le=MOST)

@@ -96,10 +96,12 @@ def churn(target: np.ndarray, before: Answers, after: Answers) -> float:
     the two, of classes over all of their probabilities.
 
     A learner that knows each row by heart answers with its label, which is 1; one that moves further did not learn these rows. 0 for the
-    same answers. Errors under LEAST of the target's spread count as that: their last digits would decide.
+    same answers, NaN where one is no number. Errors under LEAST of the target's spread count as that: their last digits would decide.
     """
     truth = _as_answers(target, before)
     values, others = before.values, after.values
+    if not all(np.isfinite(each).all() for each in (truth, values, others)):
+        return float("nan")
     # Squares of large answers have no place in a float64.
     largest = max(*(float(np.abs(each).max()) for each in (truth, values, others)), np.finfo("float64").tiny)
     truth, values, others = truth / largest, values / largest, others / largest

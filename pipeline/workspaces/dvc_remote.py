@@ -111,9 +111,12 @@ def fetch(folder: Path, outs: dict[str, str]) -> int:
 
 def partitions(folder: Path, data_version: str) -> dict[str, str]:
     """The partitions of a data version, file name to md5, from the cache or else from the remote. Raises DataError."""
-    with _repository(folder) as repo:
-        # Beside them lies their schema.
-        return {name: md5 for name, md5 in _files(repo, data_version).items() if name.endswith(".parquet")}
+    files = _in_cache(folder, [data_version], "").get(data_version)
+    if files is None:
+        with _repository(folder) as repo:
+            files = _files(repo, data_version)
+    # Beside them lies their schema.
+    return {name: md5 for name, md5 in files.items() if name.endswith(".parquet")}
 
 
 def listings(folder: Path, data_versions: Iterable[str], only: str = "") -> dict[str, dict[str, str] | None]:
@@ -171,14 +174,20 @@ def remove(folder: Path, hashes: Iterable[str]) -> Iterator[whole_files.Kept]:
 
     Folders last: until its own hash is gone, a folder's files are known. Raises RemoteError.
     """
+    hashes = list(hashes)
+    if not hashes:
+        return
     with _repository(folder) as repo, _reported(repo, "a file could not be removed"):
         yield from whole_files.remove(repo, _remote(repo), sorted(hashes, key=lambda md5: (md5.endswith(".dir"), md5)))
 
 
 def kept(folder: Path, hashes: Iterable[str]) -> list[whole_files.Kept]:
     """Those of the files that the cache or the remote has. Raises RemoteError."""
+    hashes = list(hashes)
+    if not hashes:
+        return []
     with _repository(folder) as repo, _reported(repo, "does not say what it has"):
-        return whole_files.kept(repo, _remote(repo), list(hashes))
+        return whole_files.kept(repo, _remote(repo), hashes)
 
 
 def _with_their_files(repo: Repo, hashes: Iterable[str]) -> list[str]:

@@ -179,6 +179,22 @@ def test_another_key_is_refused(python, folder, context, tmp_path):
         edge_export.export(context, "churn", "", folder / "key.pub")
 
 
+def test_a_folder_of_somebodys_own_gets_no_export(context, tmp_path):
+    """A serve.py that is not ours stays, and so does the order of a folder; an export that was cut off is made again in its folder."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / ".git").mkdir()
+    (own / "serve.py").write_text("mine")
+    with pytest.raises(RegistryError, match="own: has other files than exports, serve.py for one; name a new folder"):
+        edge_export.export(context, "churn", "", own)
+    assert [path.name for path in own.rglob("*") if path.is_file()] == ["serve.py"]
+    (own / "serve.py").unlink()
+    (own / "versions").mkdir()
+    assert edge_export.export(context, "churn", "", own).folder == str(own)
+    (own / "notes.txt").write_text("beside it, later")
+    assert edge_export.export(context, "churn", "", own).version == "3"
+
+
 def test_newer_exports_are_taken_over_without_a_lost_request(runner, folder, context):
     """Under load three newer versions follow each other, and one that is not whole yet is refused until it is: no request fails."""
     with steady_load(runner.address, bodies(50), pace=100) as load:

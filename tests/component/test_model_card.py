@@ -79,6 +79,8 @@ def test_a_version_has_its_card_and_its_shap_values_in_mlflow(project, version_o
     assert artifact(context, "explanation/shap.svg").count("<circle") == 300
     low, high = json.loads(artifact(context, "explanation/intervals.json"))["roc_auc"]
     assert low < context.registry.version_facts("churn", "1").metrics["roc_auc"] < high
+    (limit,) = (v for v in json.loads(artifact(context, "gates.json"))["verdicts"] if v["gate"] == "metric_limit")
+    assert limit["interval"] == pytest.approx([low, high]), "the card has one interval of a metric, not two"
     assert artifact(context, "card.md").startswith("# Model card: churn version 1\n")
     assert "Will this customer leave?" in artifact(context, "card.html")
     assert main(["card", "churn", "--html", str(tmp_path / "card.html")]) == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.project import CHURN, customers
+from harness.project import CHURN
 from pipeline.data import source as source_rows
 from pipeline.data import sql, unread
 from pipeline.settings.models import Model
@@ -48,8 +48,3 @@ def write(folder: Path, content: str | bytes, name: str = "one.csv") -> Path:
 def lines(*spends: str, header: str = HEADER) -> str:
     """A CSV with a row for each text of `spends`, in the window."""
     return "\n".join([header, *(ROW.format(i, i % 10, spend) for i, spend in enumerate(spends))]) + "\n"
-
-
-def customers_csv(**options: Any) -> str:
-    """The customers of the harness, as pandas writes them."""
-    return customers().to_csv(index=False, **options)

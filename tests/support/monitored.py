@@ -99,6 +99,7 @@ class Monitored:
             registry=registry,
             environment=SimpleNamespace(deployer=None),
             server_mode=False,
+            clock=lambda: AS_OF,
         )
 
     @property

@@ -26,6 +26,13 @@ OPERATION_BODIES = [
             **{"partitions": ["2024-01-01.parquet", "2024-01-02.parquet"], "rows": 120, "pushed_bytes": 90},
         },
     ),
+    (
+        "labels_measured",
+        {
+            **{"as_of": "2024-03-01T00:00:00+00:00", "since": "2024-01-01T00:00:00+00:00", "labels": 40},
+            "label_delay_s": {"median": 86_400, "p95": 172_800},
+        },
+    ),
     ("bytes_moved", {"what": "model card", "bytes": 40_000}),
     ("bytes_stored", {"places": {"packages": 4096, "the ledger": 123}}),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),

@@ -11,7 +11,7 @@ from pipeline.accounts.account import account
 from pipeline.accounts.money import as_float
 from pipeline.accounts.slots import Size
 from pipeline.accounts.statement import Terms
-from pipeline.accounts.waits import BACKTEST, RECEIPT, UNSETTLED, said
+from pipeline.accounts.waits import BACKTEST, OTHER_CURRENCY, RECEIPT, UNSETTLED, said
 from pipeline.cli.account_table import verdict
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
@@ -184,6 +184,16 @@ def test_a_decision_to_wait_is_judged_by_the_rows_after_it(story):
     assert wait.high == pytest.approx(10 + 1.645 * 10 * 0.2)
 
 
+def test_a_wait_is_judged_by_a_backtest_in_windows_of_another_length(story):
+    """Waiting at an age of three weeks, 21 days, loses what was measured at 20: ten windows of two days, and not three."""
+    curve = [{"age": age, "excess": 0.02 * age, "pairs": 9} for age in range(1, 20)]
+    story.note(Backtested(**{**BACKTESTED, "window_days": 2.0, "curve": curve}), "01-15T00:00:00.000")
+    story.note(decided("08"), "02-08T06:00:00.000")
+    story.window(8, {"d2": 0.5})
+    (wait,) = story.account(terms()).waits
+    assert wait.lost == pytest.approx(0.2 * 100 * 2)
+
+
 def test_a_wait_without_a_backtest_has_the_receipts_expectation_alone(story):
     """Without a backtest the account shows what the receipt expected, as a guess; and nothing where it expected nothing."""
     story.note(decided("08", saving=90.0, low=50.0, high=130.0), "02-08T06:00:00.000")
@@ -247,3 +257,47 @@ def test_the_quantiles_that_are_written_down_are_scipys():
     from scipy.special import stdtrit
 
     assert [float(stdtrit(n, windows.UPPER)) for n in range(1, len(windows.QUANTILES) + 1)] == list(windows.QUANTILES)
+
+
+def test_a_rollout_that_was_rolled_back_is_one_failure(story):
+    """A rollout that failed with all traffic is its rollback alone: one of three rollouts, one incident, and minutes of people once."""
+    story.note(RolledBack(version="2", digest="d2", left="9", left_digest="d9"), "02-04T00:00:00.000")
+    story.note(RolloutFailed(version="9", error="it burnt", rolled_back=True), "02-04T00:00:01.000")
+    told = story.account(Terms(PRICES, lambda model: Economics(incident_minutes=30, retrain_minutes=0))).as_dict()
+    figures = {name: figure["value"] for name, figure in told["figures"].items()}
+    assert figures["failed_share"] == pytest.approx(1 / 3)
+    assert (figures["stopped_by_a_rollout"], figures["stopped_by_a_rollback"]) == (0, 1)
+    assert [part["quantity"] for part in told["bill"]["by_part"] if part["part"] == "people"] == [30]
+
+
+def test_a_version_that_was_live_already_did_not_go_live_then(story):
+    """A deploy of what is live begins no new life: the restore counts from the first one, and the rollback after it left that deployment."""
+    story.note(RolloutEnded(version="2", slot="s2", digest="d2", previous="2", already_live=True), "02-03T00:00:00.000")
+    story.note(RollbackStarted(version="1", left="2"), "02-04T01:59:30.000")
+    story.note(RolledBack(version="1", digest="d1", left="2", left_digest="d2"), "02-04T02:00:00.000")
+    told = story.account(terms()).as_dict()
+    assert told["figures"]["restore_s"]["value"] == 3 * 86_400
+    # Version 1 was replaced at 31 days and 2 hours, 2 at 3 and 2 hours; today's is of 1 January.
+    assert told["figures"]["staleness_days"]["value"] == pytest.approx(31 + 2 / 24)
+    assert [each["rolled_back_at"] for each in told["deployments"]] == [None, "2026-02-04T02:00:00.000Z"]
+
+
+def test_a_wait_says_that_its_value_is_a_guess_and_what_it_costs_in_its_own_currency_alone(story):
+    """Measured rows at a guessed value are a guess; a receipt in another currency than the prices' settles nothing."""
+    story.note(Backtested(**BACKTESTED), "01-15T00:00:00.000")
+    story.note(decided("08", currency="USD"), "02-08T06:00:00.000")
+    story.note(decided("15", currency="EUR"), "02-15T06:00:00.000")
+    story.window(8, {"d2": 0.5})
+    same, other = story.account(terms(value=None)).waits
+    assert (same.verdict, same.as_dict()["known"]) == ("waiting paid", "guess")
+    assert (other.verdict, other.retrain_cost) == (OTHER_CURRENCY, None)
+    assert said([same, other], "USD").endswith("at a value of a unit that is a guess")
+
+
+def test_a_model_that_was_removed_is_judged_by_its_newest_loss_alone(story):
+    """Losses of two units have no sum; where the newest is money, a unit is money though params.yaml has the model no more."""
+    story.window(1, {"d1": 0.9, "d2": 0.5})
+    story.window(8, {"d1": 0.7, "d2": 0.5}, loss="money abc123")
+    told = account(story.ledger, Terms(PRICES), "m", UNTIL).as_dict()["deployments"][1]
+    assert (told["windows"], told["worth"]) == (1, pytest.approx(0.2 * 100))
+    assert told["known"]["value_of_a_unit"] == "yours"

@@ -122,3 +122,9 @@ def test_energy_is_the_steps_share_of_what_the_machine_used():
     start, end = EnergyReading(2.0, 10.0), EnergyReading(7.0, 30.0)
     assert energy.share(start, end, cpu_s=5.0) == 1.25
     assert energy.share(None, end, cpu_s=5.0) is None
+
+
+def test_the_bill_of_a_month_names_the_runs_of_that_month_alone(ledger):
+    """A run without a line in it is no row of its own."""
+    bill = statement(worked_by_hand(ledger), TERMS, until=UNTIL, month="2026-02")
+    assert list(bill.by_run()) == ["r2", "earlier runs", "no run"]

@@ -75,6 +75,16 @@ def test_an_alarm_begins_goes_on_and_ends_with_a_quiet_look():
     assert Alarm.read(first.as_dict()) == first
 
 
+@pytest.mark.parametrize("blind", [{"spend"}, {"spend where plan is gold"}])
+def test_a_look_that_has_no_verdict_on_what_changed_ends_nothing(blind):
+    """It is quiet about other features, or knows of no label; a look that saw what the alarm is about ends it."""
+    (name,) = blind
+    first, unseen, ended = over(look(0, **{name: UP}), replace(look(1), unjudged=blind), look(2))
+    assert unseen == first and ended.ended == look(2).as_of.isoformat()
+    worse, unknown, fine = over(look(0, worse=True), look(1), look(2, worse=False))
+    assert unknown == worse and fine.ended == look(2).as_of.isoformat()
+
+
 def test_a_further_feature_is_a_new_alarm():
     """The feature that was changed before keeps its own date."""
     _, second = over(look(0, plan=GOLD), look(1, plan=GOLD, spend=UP))
@@ -190,15 +200,19 @@ def test_the_days_that_the_champion_learnt_from_start_nothing(monitored):
     )
 
 
-def test_a_retrain_that_did_not_cure_is_said(monitored):
-    """Version 2 was trained as of the look that raised the alarm, and the change goes on."""
+def retrained_for(monitored):
+    """The look that raised an alarm, for which version 2 was then trained and went live."""
     first = monitored.check(at(3))
     ask(monitored, first)
-    as_of = first.as_of.isoformat()
-    monitored.ledger.append(
-        VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=as_of), "churn", at="2024-02-03T01:00:00"
-    )
+    registered = VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=first.as_of.isoformat())
+    monitored.ledger.append(registered, "churn", at="2024-02-03T01:00:00")
     monitored.live("2", "2024-02-03T02:00:00+00:00")
+    return first
+
+
+def test_a_retrain_that_did_not_cure_is_said(monitored):
+    """Version 2 was trained as of the look that raised the alarm, and the change goes on."""
+    retrained_for(monitored)
     check = monitored.check(at(5))
     assert check.receipt.decision == "wait"
     assert check.receipt.reasons[-1].endswith("and that did not cure it")
@@ -224,13 +238,7 @@ def test_a_change_that_was_gone_for_a_look_is_not_retrained_for_again():
 
 def test_an_alarm_that_flickers_asks_for_one_retrain_in_a_year(monitored):
     """After a retrain a quiet look ends the alarm, and the next one like it begins anew: the receipt names the guard."""
-    first = monitored.check(at(3))
-    ask(monitored, first)
-    as_of = first.as_of.isoformat()
-    monitored.ledger.append(
-        VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=as_of), "churn", at="2024-02-03T01:00:00"
-    )
-    monitored.live("2", "2024-02-03T02:00:00+00:00")
+    first = retrained_for(monitored)
     gone = {**first.as_dict(), "as_of": at(4).isoformat(), "verdict": "no drift", "moved": []}
     gone["alarm"] = {**gone["alarm"], "ended": at(4).isoformat()}
     monitored.ledger.append(DriftChecked.read(gone), "churn")

@@ -105,7 +105,9 @@ def test_an_alert_that_is_sent_again_starts_no_second_run(webhook):
 def test_alerts_of_other_senders_are_read(webhook):
     """A list as Prometheus sends it, one alert with labels, and the scheme of the token in other letters."""
     lower = {"Authorization": "bearer s3cret"}
-    for sent in ([firing("A", model="churn")], firing("A", model="churn")):
+    labels = {"alertname": "A", "model": "churn"}
+    to_come, unknown = ([{"labels": labels, "endsAt": end}] for end in ("2999-05-06T00:00:00Z", "0001-01-01T00:00:00Z"))
+    for sent in ([firing("A", model="churn")], firing("A", model="churn"), to_come, unknown):
         status, body = webhook.post(sent, lower)
         assert (status in {200, 202}, [run["model"] for run in body["runs"]]) == (True, ["churn"])
     assert len(webhook.runs) == 1
@@ -119,6 +121,8 @@ def test_what_is_resolved_starts_nothing(webhook):
         alertmanager(resolved),
         {"model": "churn", "state": "ok"},
         {"model": "churn", "status": "RESOLVED"},
+        {"status": "resolved", "alerts": [{"labels": {"alertname": "Errors", "model": "churn"}}]},
+        [{"labels": {"alertname": "Errors", "model": "churn"}, "endsAt": "2024-05-06T00:00:00Z"}],
         [],
     ):
         assert webhook.post(over) == (200, {"runs": [], "errors": []})

@@ -22,7 +22,9 @@ from pipeline.errors import DataError, PerennialError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.store import Ledger
 from pipeline.pages.backtest import backtest_page
-from pipeline.policy.retraining.comparison import Saved
+from pipeline.policy.retraining import rules
+from pipeline.policy.retraining.base import History
+from pipeline.policy.retraining.comparison import Saved, compare
 from pipeline.runs.backtest import matrix, parts, training_windows
 from pipeline.runs.backtest import past as pasts
 from pipeline.runs.backtest.matrix import LossMatrix, assembled, build
@@ -219,6 +221,17 @@ def test_training_windows_are_compared_on_the_same_rows(project: Path, folder: P
     assert ledger.events(Backtested, model="churn")[-1].event.training_windows[1] == whole
 
 
+def test_training_windows_are_compared_by_the_very_policy_that_was_found() -> None:
+    """In windows of a day too, where a retrain has half a year to pay: versions that lose the same have saved nothing."""
+    age = np.arange(100) - np.arange(100)[:, None]
+    losses = np.where(age < 0, np.nan, 1 + 0.01 * age)
+    same = LossMatrix(History(losses, np.ones(100), 0, np.zeros(100, bool)), np.full(100, 50), 0, {}, ())
+    found = compare(same.history, 20.0, rules.of_windows(1))
+    by_value = replace(found, policies=(found.of("value"),))
+    assert by_value.best.outcome.retrained
+    assert training_windows._beside(TrainingWindow(60), same, same, by_value, 1).saved == Saved(0, 0, 0)
+
+
 def test_the_tasks_of_a_dag_make_what_the_last_one_compares(project: Path, monkeypatch) -> None:
     """Each training window in the folder and the span that the comparison takes; on a server what they make goes through the DVC remote."""
     context, made = Context.here(), []
@@ -263,6 +276,8 @@ def test_a_window_that_the_history_proves_better_is_recommended() -> None:
     assert found[1].recommendation.startswith("keep source.window_days: 30: 90 days lost 20.0% less")
     worse = TrainingWindows("value", (own, TrainingWindow(90, loss=0.6, saved=Saved(-1, -2, -0.5))), 0)
     assert worse.recommendation.startswith("keep source.window_days: 30: no other")
+    earns = TrainingWindow(30, own=True, loss=-0.5), TrainingWindow(90, loss=-0.6, saved=Saved(1, 0.5, 2))
+    assert "it lost 20.0% less" in TrainingWindows("value", earns, 0).recommendation
 
 
 def test_what_nobody_read_for_long_is_removed(tmp_path: Path) -> None:

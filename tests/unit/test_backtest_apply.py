@@ -42,7 +42,17 @@ def found(best, schedule=None, tells=True):
     ],
 )
 @pytest.mark.parametrize(
-    "section", ["", "    policy:\n      window_days: 7   # a week\n", "    policy:\n      rule: drift  # as it was\n"]
+    "section",
+    [
+        "",
+        "    policy:\n      window_days: 7   # a week\n",
+        "    policy:\n      rule: drift  # as it was\n",
+        "    policy: {window_days: 7}   # a week\n",
+        "    policy: {rule: drift, window_days: 7}   # a week\n",
+        "    policy: {}\n",
+        "    policy:\n      # nothing yet\n    team: ~\n",
+        "    policy: null  # nothing yet\n",
+    ],
 )
 def test_the_policy_stands_in_the_block_and_all_else_as_it_was(tmp_path, best, schedule, policy, section):
     """Also beside other keys of the section, and in place of another rule; comments stay."""
@@ -53,10 +63,10 @@ def test_the_policy_stands_in_the_block_and_all_else_as_it_was(tmp_path, best, s
     text = file.read_bytes().decode()
     after = yaml_file.parse(text)
     block = before["models"]["churn"]
-    assert after["models"]["churn"] == {**block, "policy": {**block.get("policy", {}), **policy}}
+    assert after["models"]["churn"] == {**block, "policy": {**(block.get("policy") or {}), **policy}}
     assert after["models"]["other"] == before["models"]["other"]
     assert [line for line in text.split("\r\n") if "#" in line] and "\n" not in text.replace("\r\n", "")
-    for comment in ("# ours", "# the one", *(["# a week"] if "a week" in section else [])):
+    for comment in ("# ours", "# the one", *(each for each in ("# a week", "# nothing yet") if each in section)):
         assert comment in text
 
 
@@ -89,11 +99,20 @@ def test_what_history_cannot_tell_is_not_written(tmp_path):
     assert file.read_text() == TEXT
 
 
-def test_a_block_in_braces_is_changed_by_hand(tmp_path):
-    """The line names the keys to write."""
+def test_a_model_in_braces_gets_its_policy_in_them(tmp_path):
+    """Beside text of two bytes a character, and behind a byte order mark."""
     file = tmp_path / "params.yaml"
-    text = "models: {churn: {description: who leaves}}\n"
+    file.write_bytes("\ufeffmodels: {churn: {description: Kündigung, policy: {}}}  # ours\n".encode())
+    apply(tmp_path, found("tuned schedule", 3))
+    written = "\ufeffmodels: {churn: {description: Kündigung, policy: {every_days: 21, rule: schedule}}}  # ours\n"
+    assert file.read_bytes().decode() == written
+
+
+def test_what_stands_in_another_model_is_not_changed(tmp_path):
+    """Where two models share a section, the keys are told that a person has to write."""
+    file = tmp_path / "params.yaml"
+    text = "models:\n  other:\n    policy: &shared {window_days: 7}\n  churn:\n    policy: *shared\n"
     file.write_text(text)
-    with pytest.raises(SettingsError, match="write models.churn.policy.rule: value by hand"):
+    with pytest.raises(SettingsError, match=r"write models\.churn\.policy\.rule: value by hand"):
         apply(tmp_path, found("value"))
     assert file.read_text() == text

@@ -69,6 +69,22 @@ def test_models_that_are_asked_about_together_take_one_query(ledger):
     assert [each.version for each in alone] == ["0", "1", "2", "3", "4"] and len(queries) == 2
 
 
+def test_the_events_of_many_models_are_read_in_one_query(ledger):
+    """All events of some kinds are read of each model of a block at the first question; what is asked for otherwise is read by itself."""
+    names = [f"m{number}" for number in range(5)]
+    for name in [*names, "other", *names]:
+        ledger.append(RolloutEnded(version="1", slot="blue"), name)
+        ledger.append(RolledBack(version="1", slot="blue"), name)
+    alone = [ledger.events(RolloutEnded, model=name) for name in (*names, "other")]
+    queries = []
+    sa.event.listen(ledger._engine, "after_cursor_execute", lambda *of: queries.append(of))
+    with ledger.reading(names):
+        assert [ledger.events(RolloutEnded, model=name) for name in names] == alone[:-1] and len(queries) == 1
+        assert ledger.events(RolloutEnded, model="other") == alone[-1]
+        assert ledger.events(RolloutEnded, model="m1", after=3) == alone[1][1:]
+        assert len(ledger.events(RolledBack, model="m0")) == 2 and len(ledger.events(RolloutEnded)) == 11
+
+
 def test_a_predecessor_is_found_behind_many_moves_of_the_live_version(ledger):
     """The newest moves are read first; where they have none that may come back, all are read, and what was rolled back stays left."""
     ledger.append(RolloutEnded(version="1", slot="blue", digest="d1"), "m")
@@ -103,3 +119,14 @@ def test_slots_that_hang_are_waited_for_together(monkeypatch):
     refused = ask(address, routes)
     assert {refused.at(f"{address}/{name}") for name in routes} == {NOTHING}
     assert refused.found.keys() == {f"{address}/{name}" for name in routes}
+
+
+def test_a_few_events_of_several_kinds_are_found_without_reading_all_that_a_model_has(ledger):
+    """SQLite searches the index of kinds and models, not that of models, whatever order is asked for."""
+    asked = []
+    sa.event.listen(ledger._engine, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
+    ledger.events(*MOVES, model="m")
+    statement, values = asked[-1]
+    with ledger._engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert "ix_events_kind_model_seq" in plan[0][-1]

@@ -56,6 +56,13 @@ def test_a_model_that_does_not_age_is_left_alone() -> None:
     assert said.endswith("; guesses in it: economics.value")
 
 
+def test_of_equally_cheap_policies_the_one_that_looks_is_recommended() -> None:
+    """Where each window's retrain pays, `value` makes the same ones as always, and would stop when they no longer pay."""
+    found = compare(history(0.1), cost=0.01)
+    assert found.of("value").total == found.of("always").total == found.oracle.total
+    assert (found.best.policy, found.tells) == ("value", True)
+
+
 def test_a_history_that_proves_nothing_says_so() -> None:
     """What was cheapest by chance is not recommended."""
     found = compare(history(0.002, noise=0.6), cost=0.01)

@@ -68,6 +68,13 @@ def context(ledger, monkeypatch):
     return SimpleNamespace(ledger=ledger, params=params)
 
 
+def test_what_was_expected_in_another_currency_is_compared_with_nothing(context):
+    """Prices that are in euros now say nothing of a saving that was expected in dollars."""
+    context.ledger.append(decided(currency="USD"), "churn")
+    (event,) = settle(context, "r", "churn", history([0.2, 0.4, 0.2, 0.4]), WORTH)
+    assert (event.currency, event.expected, event.paid) == ("EUR", None, "it paid")
+
+
 def test_what_the_new_version_saved_is_told_in_money_beside_what_was_hoped_and_paid(context):
     """Gain a row x rows x the value of a unit, over the windows since, with an interval, once."""
     context.ledger.append(decided(), "churn")

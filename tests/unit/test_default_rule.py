@@ -15,6 +15,7 @@ from pipeline.settings.policy import Policy
 
 WEEKS = 52
 NO_LABELS = 1000
+LEARNS_DAYS = 56.0
 
 
 def year(seed, delay, shift=None, over=1, noise=0.02):
@@ -40,7 +41,8 @@ def retrains(history, cost, guarded=True, prior=None):
         if said.action == "go back":
             live = said.version
         elif said.action == "retrain" and not (
-            guarded and cured.not_cured(known, rule.prior, settings.window_days, settings.due_after_days)
+            guarded
+            and cured.not_cured(known, rule.prior, settings.window_days, settings.due_after_days, None, LEARNS_DAYS)
         ):
             kept.append(now)
             live = len(kept) - 1
@@ -110,12 +112,32 @@ def test_without_the_guard_noise_alone_would_be_retrained_for():
     assert max(len(retrains(year(seed, 1), 0.005, guarded=False)) for seed in range(6)) > 1
 
 
-def held(losses, curve=None, days=7.0, in_vain=None, live=1):
+def held(losses, curve=None, days=7.0, in_vain=None, live=1, learns=LEARNS_DAYS):
     """What the guard says of version 1, trained at window 10 of 30 after version 0."""
     history = History(np.full((30, 30), np.nan), np.ones(30), 0, np.zeros(30, bool))
     known = history.known(30, np.array([0, 10]), np.where(np.arange(30) < 10, 0, 1), live, 0.04)
     prior = curve or of_model.value(Policy(), None, 0.04).prior
-    return cured.not_cured(replace(known, losses=losses), prior, days, 183, in_vain)
+    return cured.not_cured(replace(known, losses=losses), prior, days, 183, in_vain, learns)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_cured_in_part_is_retrained_for_once_more_when_the_next_version_learns_from_none_of_the_same_rows(
+    seed,
+):
+    """The new version takes two thirds off; one that takes a third off has not cured it, and one that takes all off leaves nothing."""
+    rng = np.random.default_rng(seed)
+    losses = 0.5 + rng.normal(0, 0.02, 30) + rng.normal(0, 0.005, (2, 30))
+    losses[:, 6:] += 0.3
+    losses[1, :10] = np.nan
+    part, little, whole = (losses - np.array([[0.0], [off]]) for off in (0.2, 0.1, 0.3))
+    assert held(part, learns=140.0) == ""
+    waits = held(part, learns=141.0)
+    assert waits.startswith(
+        "version 1 has cured a part of the change that it was trained on: version 0 had come to lose 0."
+    )
+    assert "until 141 days after it a retrain learns from some of the same rows" in waits
+    assert "the last retrain did not cure it" in held(little, learns=140.0)
+    assert held(whole, learns=140.0).startswith("nothing is shown to have moved since the last retrain")
 
 
 def two_versions(seed=1):

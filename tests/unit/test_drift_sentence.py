@@ -70,6 +70,21 @@ def test_no_verdict_stays_no_verdict():
     assert said(verdict="no verdict", alarm=None).startswith("no verdict: 50 rows; answers got worse")
 
 
+def test_a_quiet_look_names_what_it_has_no_verdict_on():
+    """That is not calm, and an alarm about it goes on."""
+    blind = replace(moved("spend", times=0.5), blind="PSI is 0 whatever comes")
+    told = said(moved("plan", times=0.5), blind, verdict="no drift", alarm=None)
+    assert told.startswith("no drift, and no verdict on spend; answers got worse")
+    unsure = said(moved("plan", times=0.5), blind, verdict="no drift", quality=UNKNOWN)
+    assert unsure.startswith(
+        "no drift, and no verdict on spend; the alarm since 2024-05-06 (plan, spend) is not known to be over; whether answers"
+    )
+    ended = replace(ALARM, ended="2024-05-13T00:00:00+00:00")
+    assert said(blind, verdict="no drift", alarm=ended).startswith(
+        "no drift: the alarm since 2024-05-06 (plan, spend) is over, and no"
+    )
+
+
 def test_a_quiet_look_says_so_and_what_it_ended():
     """And how good the answers are."""
     fine = replace(WORSE, value=0.34, low=0.325, high=0.355)

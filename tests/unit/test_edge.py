@@ -169,7 +169,7 @@ HEADS = [
     (f"{POST}\ncontent-length: \xb2", 400, b"one number"),
     (f"{POST}\ncontent-length: {'9' * 5000}", 400, b"one number"),
     (f"{POST}\ncontent-length: 4\ncontent-length: 3", 400, b"one number"),
-    (f"{POST}\ncontent-length: 1000001", 413, b"more than 1 MB"),
+    (f"{POST}\ncontent-length: {2**20 + 1}", 413, b"the body is larger than 1 MiB"),
     (f"{POST}\ncontent-length: 4\ncontent-encoding: gzip", 415, b"unpacks nothing"),
     (f"{POST.replace('invocations', 'other')}\ncontent-length: 4", 404, b"there is no /other"),
     ("PUT / HTTP/1.1", 501, b"Unsupported method"),

@@ -79,6 +79,18 @@ def test_a_column_that_is_stuck_is_no_exchange():
     assert [fault.columns for fault in learnt.judged(swapped(now, "level", "rain")).told] == [("level", "rain")]
 
 
+def test_a_column_with_one_value_where_the_other_has_any_is_not_stuck():
+    """Gusts of one hour, in which the other column has one value, are put back as those of any hour."""
+    random = np.random.default_rng(5)
+    learnt = pd.DataFrame({"dew": np.repeat(random.normal(45, 19, 300), 10)})
+    learnt["gust"] = np.where(learnt.index % 100 < 30, np.repeat(random.normal(25, 3, 300), 10), np.nan)
+    now = learnt[:600].assign(gust=np.nan)
+    now.loc[:29, "dew"], now.loc[:29, "gust"] = 41.0, random.normal(20, 3, 30)
+    found = drift_exchanged.of_table(learnt, None, ["dew", "gust"])
+    assert found.judged(now).told == []
+    assert [fault.columns for fault in found.judged(swapped(now, "dew", "gust")).told] == [("dew", "gust")]
+
+
 def test_two_columns_of_one_law_have_no_verdict_and_are_said_so():
     """Nobody can tell them apart: no exchange of them is named, and the reason says which pairs these are."""
     random = np.random.default_rng(3)

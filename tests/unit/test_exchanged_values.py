@@ -2,6 +2,7 @@
 
 import json
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -104,3 +105,12 @@ def test_what_was_learnt_is_kept_and_read_again(learnt):
     now = put_for_each_other(flights(2_000, 2), "origin", "EWR", "JFK")
     one, two = (of.judged(now).told[0] for of in (learnt, again))
     assert (one.feature, one.probability) == (two.feature, pytest.approx(two.probability, abs=1e-4))
+
+
+def test_the_reason_is_that_of_the_limit_before_that_of_what_is_put_back():
+    """Where the probability is within its limit nothing looks exchanged, and nothing need be put back."""
+    pair = exchanged_values.ValueExchange("plan", ("a", "b"), 0.4, 0.7, usual=False)
+    assert pair.reason == "a row has them exchanged with probability 0.40, within 0.70"
+    over = replace(pair, probability=0.9)
+    assert not over.moved and over.reason.endswith("0.90, but put back they do not fit either")
+    assert replace(over, usual=True).reason.startswith("they look exchanged: ")

@@ -14,21 +14,25 @@ from pipeline.registry.held_file import Database
 from pipeline.registry.lookups import failures, is_missing, model_version, version_of_alias, versions_of
 
 TABLES = """
-CREATE TABLE registered_models (name);
-CREATE TABLE registered_model_aliases (alias, version INTEGER, name);
-CREATE TABLE model_versions (name, version INTEGER, current_stage, run_id, source);
-CREATE TABLE model_version_tags (key, value, name, version INTEGER);
+CREATE TABLE registered_models (name, workspace DEFAULT 'default');
+CREATE TABLE registered_model_aliases (alias, version INTEGER, name, workspace DEFAULT 'default');
+CREATE TABLE model_versions (name, version INTEGER, current_stage, run_id, source, workspace DEFAULT 'default');
+CREATE TABLE model_version_tags (key, value, name, version INTEGER, workspace DEFAULT 'default');
 CREATE TABLE runs (run_uuid, artifact_uri, lifecycle_stage, start_time, end_time, experiment_id INTEGER);
 CREATE TABLE tags (key, value, run_uuid);
 CREATE TABLE params (key, value, run_uuid);
 CREATE TABLE latest_metrics (key, value, is_nan, run_uuid);
 CREATE TABLE inputs (source_type, source_id, destination_type, destination_id);
 CREATE TABLE logged_models (model_id, artifact_location);
-INSERT INTO registered_models VALUES ('churn'), ('empty');
-INSERT INTO registered_model_aliases VALUES ('champion', 2, 'churn');
-INSERT INTO model_versions VALUES ('churn', 1, 'Deleted_Internal', 'r1', ''), ('churn', 2, 'None', 'r2', 'models:/m-2'),
+INSERT INTO registered_models (name) VALUES ('churn'), ('empty');
+INSERT INTO registered_model_aliases (alias, version, name) VALUES ('champion', 2, 'churn');
+INSERT INTO model_versions (name, version, current_stage, run_id, source) VALUES ('churn', 1, 'Deleted_Internal', 'r1', ''), ('churn', 2, 'None', 'r2', 'models:/m-2'),
   ('churn', 10, 'None', 'r10', '');
-INSERT INTO model_version_tags VALUES ('k', 'two', 'churn', 2), ('k', 'ten', 'churn', 10);
+INSERT INTO model_version_tags (key, value, name, version) VALUES ('k', 'two', 'churn', 2), ('k', 'ten', 'churn', 10);
+INSERT INTO model_versions VALUES ('churn', 3, 'None', 'r3', '', 'theirs');
+INSERT INTO model_version_tags VALUES ('k', 'theirs', 'churn', 2, 'theirs');
+INSERT INTO registered_models VALUES ('none', 'theirs');
+INSERT INTO registered_model_aliases VALUES ('champion', 1, 'none', 'theirs');
 INSERT INTO runs VALUES ('r2', 'ARTIFACTS', 'active', 100, 200, 7), ('r3', 's3://b/r3', 'deleted', 100, NULL, 7);
 INSERT INTO tags VALUES ('t', 'v', 'r2');
 INSERT INTO params VALUES ('p', '7', 'r2');
@@ -49,7 +53,7 @@ def client(tmp_path: Path) -> FileClient:
 
 
 def test_versions_are_told_with_their_tags(client: FileClient) -> None:
-    """A deleted version is not there, numbers are sorted as numbers, and each version has its own tags."""
+    """A deleted version and another workspace's are not there, numbers are sorted as numbers, and each version has its own tags."""
     assert versions_of(client, "churn") == ["2", "10"]
     assert (model_version(client, "churn", "2").tags, model_version(client, "churn", "10").tags) == (
         {"k": "two"},

@@ -201,6 +201,29 @@ def test_a_column_that_is_gone_has_no_verdict_and_is_never_calm(rows, tmp_path):
     assert compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet").drift.verdict == "drift"
 
 
+@pytest.mark.parametrize(("column", "what"), [("seen_at", "time"), ("id", "value")])
+def test_a_column_that_is_not_compared_and_lost_its_values_is_never_calm(rows, tmp_path, column, what):
+    """Nobody compares times and identifiers, but no row has one any more, or one that can be read."""
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    for cell, none in (("", 3000), ("yesterday", 3000 if what == "time" else 0)):
+        rows.assign(**{column: cell}).to_csv(tmp_path / "b.csv", index=False)
+        found = compare_files(tmp_path / "a.csv", tmp_path / "b.csv").drift
+        told = (
+            f"no verdict on {column}: {tmp_path / 'b.csv'} has no {what} in {none:,} of 3,000 rows, the reference in 0%"
+        )
+        assert (found.verdict, told in found.reason) == (("no verdict", True) if none else ("no drift", False))
+
+
+def test_a_column_that_is_told_by_folders_alone_is_named_as_not_compared(rows, tmp_path):
+    """As Spark and pandas write one; a file that has the column itself lacks nothing."""
+    rows.to_parquet(tmp_path / "day", partition_cols=["country"])
+    found = compare_files(tmp_path / "day", tmp_path / "day").drift
+    assert found.verdict == "no drift" and "country (in the names of folders alone)" in found.reason
+    rows.to_parquet(tmp_path / "a.parquet")
+    found = compare_files(tmp_path / "a.parquet", tmp_path / "day").drift
+    assert found.verdict == "no verdict" and "no verdict on country: " in found.reason
+
+
 def test_the_page_draws_each_feature_then_and_now(rows, tmp_path):
     """The one that moved first, its shares beside those of the reference; a value that is markup stays text."""
     rows = rows.assign(count=np.arange(len(rows)) % 101)

@@ -10,7 +10,7 @@ from pipeline.settings.models import load
 
 @pytest.fixture(scope="module")
 def raw():
-    return pd.read_csv(flights.source_folder() / "flights.csv.zip")
+    return pd.read_csv(flights.source_folder() / "flights.csv.zip", usecols=["arr_delay"])
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,9 @@ def retrains(name, history, guarded=True):
         served[now - 1] = live
         known = history.known(now, np.array(kept), served, live, COST)
         said = rule.decide(known)
-        held = guarded and goes_by_moves(name) and cured.not_cured(known, prior, 7.0, SETTINGS.due_after_days)
+        held = (
+            guarded and goes_by_moves(name) and cured.not_cured(known, prior, 7.0, SETTINGS.due_after_days, None, 56.0)
+        )
         if said.action == "go back":
             live = said.version
         elif said.action == "retrain" and not held:

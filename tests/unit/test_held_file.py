@@ -12,18 +12,18 @@ from pipeline.registry.held import Held, held
 from pipeline.registry.held_file import Database
 
 TABLES = """
-CREATE TABLE registered_models (name);
-CREATE TABLE registered_model_aliases (alias, version INTEGER, name);
-CREATE TABLE model_versions (name, version INTEGER, current_stage, run_id);
-CREATE TABLE model_version_tags (key, value, name, version INTEGER);
+CREATE TABLE registered_models (name, workspace DEFAULT 'default');
+CREATE TABLE registered_model_aliases (alias, version INTEGER, name, workspace DEFAULT 'default');
+CREATE TABLE model_versions (name, version INTEGER, current_stage, run_id, workspace DEFAULT 'default');
+CREATE TABLE model_version_tags (key, value, name, version INTEGER, workspace DEFAULT 'default');
 CREATE TABLE runs (run_uuid, lifecycle_stage);
-CREATE TABLE experiments (experiment_id INTEGER, name, lifecycle_stage);
-INSERT INTO registered_models VALUES ('churn'), ('empty');
-INSERT INTO registered_model_aliases VALUES ('champion', 2, 'churn');
-INSERT INTO model_versions VALUES ('churn', 1, 'Deleted_Internal', 'r1'), ('churn', 2, 'None', 'r2'), ('churn', 3, 'None', 'r3');
-INSERT INTO model_version_tags VALUES ('k', 'v', 'churn', 2);
+CREATE TABLE experiments (experiment_id INTEGER, name, lifecycle_stage, workspace DEFAULT 'default');
+INSERT INTO registered_models (name) VALUES ('churn'), ('empty');
+INSERT INTO registered_model_aliases (alias, version, name) VALUES ('champion', 2, 'churn');
+INSERT INTO model_versions (name, version, current_stage, run_id) VALUES ('churn', 1, 'Deleted_Internal', 'r1'), ('churn', 2, 'None', 'r2'), ('churn', 3, 'None', 'r3');
+INSERT INTO model_version_tags (key, value, name, version) VALUES ('k', 'v', 'churn', 2);
 INSERT INTO runs VALUES ('r2', 'active');
-INSERT INTO experiments VALUES (7, 'churn', 'deleted');
+INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (7, 'churn', 'deleted');
 """
 
 

@@ -149,3 +149,14 @@ def test_hours_that_nobody_watched_are_not_known_and_never_none_idle(ledger):
         "live slot: 90.0% idle, which is 226.80 USD of the amount above; of 380.00 of 480.00 hours it is not known"
         in said
     )
+
+
+def test_what_ends_as_a_month_begins_was_in_the_month_before(ledger):
+    """Ten hours up to midnight of the first of February, half of them idle, are January's."""
+    worked_by_hand(ledger)
+    used = SlotUsed(version="1", slot="blue", start="2026-01-31T14:00:00.000Z", end="2026-02-01T00:00:00.000Z", covered_s=36_000, busy_s=9_000)  # fmt: skip
+    ledger.append(used, "m")
+    bill = statement(ledger, TERMS, until=UNTIL)
+    # Half a processor was busy a quarter of the time, so that half of 10 hours at 2.52 is idle.
+    assert idle_of(bill.lines, bill.idle, "2026-01")["idle_cost"] == pytest.approx(12.6)
+    assert idle_of(bill.lines, bill.idle, "2026-02")["idle_cost"] is None

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipeline.errors import PerennialError
-from pipeline.init import block, small_table
+from pipeline.init import block, small_table, text_groups
 from pipeline.init.request import Draft, Request
 from pipeline.init.run import init
 from pipeline.settings.models import load
@@ -43,6 +43,12 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(PARAMS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def _without_groups(monkeypatch):
+    """How many groups of words are best is not tried, which takes most of the time where there is a text: text_groups.py has its own tests."""
+    monkeypatch.setattr(text_groups, "with_groups", lambda draft, *_: draft)
 
 
 def drafted(project, table=TABLE, file="customers.csv", dry_run=True, **asked):
@@ -114,6 +120,7 @@ def test_each_kind_of_column_is_told_apart(project, file):
 WORDS = ["The", "old", "man", "and", "a", "sea", "of", "winter", "return", "house", "Über", "night"]
 
 
+@pytest.mark.usefixtures("_without_groups")
 @pytest.mark.parametrize(
     ("cells", "kind"),
     [
@@ -139,6 +146,7 @@ def test_a_text_that_tells_the_answer_is_left_out(project):
     assert "words" not in result.draft.settings["training"]
 
 
+@pytest.mark.usefixtures("_without_groups")
 def test_a_time_is_a_feature_only_when_it_was_known_and_is_no_clock(project):
     """A time after the row's own, and one that goes on with it, are left out, with why; a flag keeps the second."""
     seen = pd.to_datetime(TABLE.seen_at)

@@ -38,6 +38,10 @@ def offered(project, table, separator=",", time="seen_at"):
         (("$999", "$1,234"), (999, 1234)),
         (("0,125%", "7,5%"), (0.125, 7.5)),
         (("1.234.567 €", "999.000 €"), (1234567, 999000)),
+        (("12,34,567", "98,765", "1,20,000.5"), (1234567, 98765, 120000.5)),
+        (("\u22121,5", "2,25", "\u221210"), (-1.5, 2.25, -10)),
+        (("١٢٫٥", "٧", "٣٤"), (12.5, 7, 34)),
+        (("１２．５", "－７", "３４"), (12.5, -7, 34)),
     ],
 )
 def test_the_decimal_mark_of_marked_numbers_is_told_by_all_cells(project, kinds, values):
@@ -64,6 +68,21 @@ def test_numbers_of_two_measures_are_refused(project, kinds, line):
     with pytest.raises(DataError) as refused:
         init(Request("churn", str(project / "rows.csv"), "churned", "seen_at"), project, True)
     assert line in str(refused.value) and '--data "' not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda t: ((t - pd.Timestamp("1899-12-30")) / pd.Timedelta(days=1)).round(6), "days since 1899-12-30"),
+        (lambda t: t.dt.strftime("%m/%d/%Y %I:%M:%S %p"), "%m/%d/%Y %I:%M:%S %p"),
+    ],
+)
+def test_times_as_a_table_program_writes_them_are_read_by_the_offered_select(project, write, told):
+    """Days since 1899, and twelve hours with seconds."""
+    seen = pd.to_datetime(TABLE.seen_at).dt.tz_localize(None).dt.floor("s")
+    rows, line = offered(project, TABLE.assign(seen_at=write(seen)))
+    assert told in line
+    assert (pd.to_datetime(rows.seen_at) - seen).abs().max() < pd.Timedelta(seconds=1)
 
 
 def test_the_offered_select_keeps_leading_zeros_of_other_columns(project):

@@ -1,4 +1,4 @@
-"""`perennial init` of a query: the window that it cuts."""
+"""`perennial init` of a query: the window that it cuts, and what it says of the query."""
 
 from datetime import timedelta
 
@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 
 from pipeline.data import source, sql
+from pipeline.errors import DataError
 from pipeline.init.request import Request
 from pipeline.init.run import init
 from pipeline.settings.models import load
 from tests.unit.test_init import SPEND, TABLE, project
 
 __all__ = ["project"]
+
+ALL = "SELECT * FROM 'rows.parquet'"
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,19 @@ def test_a_querys_window_is_cut_whatever_its_times_are(project, kind):
     # A time in 2024 without a zone, as all here.
     late = pd.to_datetime(TABLE.seen_at) >= start
     assert rows - bad == int((late & ~((SPEND > 3) & (bad > 0))).sum())
+
+
+def test_a_query_that_is_another_one_each_time_is_said(project):
+    """The days to now() train and would never come again; a comment before the query is no file's name."""
+    TABLE.to_parquet(project / "rows.parquet", index=False)
+    data = "-- all of them\n/* of 2024 */ SELECT *, date_diff('day', seen_at::TIMESTAMP, now()::TIMESTAMP) AS days FROM 'rows.parquet'"
+    first = init(Request("churn", data, "churned", "seen_at"), project, True).draft.assumptions[0]
+    assert str(first).startswith("query: now(), other values each time that the source is read")
+
+
+def test_a_query_with_its_window_is_refused_with_the_way_on(project):
+    """As it stands in a block: `init` writes the condition on the time itself. In a text it is no parameter."""
+    TABLE.to_parquet(project / "rows.parquet", index=False)
+    with pytest.raises(DataError, match=r"--data: has \$end, \$start; leave that condition out: init writes it"):
+        init(Request("churn", f"{ALL} WHERE seen_at >= $start AND seen_at < $end", "churned", "seen_at"), project, True)
+    init(Request("churn", f"{ALL} WHERE plan <> '$start'", "churned", "seen_at"), project, True)

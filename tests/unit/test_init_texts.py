@@ -157,6 +157,15 @@ def test_values_that_differ_in_spelling_alone_are_named_and_written_alike(odd):
     assert len(said) == 1
 
 
+def test_an_accent_that_is_encoded_in_two_ways_is_named_and_written_alike(odd):
+    """Two values that nobody can tell apart on a screen, as a Mac and a form on the web write them."""
+    looked, said = odd([["Köln", "Ko\u0308ln", "Bonn", "Essen"][i % 4] for i in range(60)]), []
+    alike.say(["given"], looked.columns, looked, said)
+    (line,) = map(str, said)
+    assert "2 of its values differ in capitals, spaces or how accents are encoded alone" in line
+    assert set(read(looked, line)) == {"köln", "bonn", "essen"}
+
+
 def test_truths_in_words_beside_digits_are_truths(odd):
     """yes, TRUE and 1 are one value where words are more than digits; where they are not, the run reads numbers."""
     given = odd(["yes", "TRUE", "f", "N", "1", "0.0"] * 9).columns["given"]

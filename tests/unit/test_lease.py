@@ -24,6 +24,14 @@ def test_one_holder_at_a_time_and_each_has_a_larger_number(ledger):
         second.check()
 
 
+def test_a_lease_that_is_no_models_is_recovered_by_nobody(ledger):
+    """Who looks for rollouts that were cut off is told of models alone; before any lease there is no holder."""
+    assert lease.holder(ledger, "data of the DVC remote") is None
+    with lease.held(ledger, "data of the DVC remote"), lease.held(ledger, "churn"):
+        assert lease.holders(ledger).keys() == {"churn"}
+        assert lease.holder(ledger, "data of the DVC remote").is_alive
+
+
 def test_it_is_waited_for(ledger):
     """A lease that is held is waited for as long as wait_s, then refused."""
     with lease.held(ledger, "churn"), pytest.raises(RolloutError, match="another rollout of it is going on"):

@@ -39,6 +39,7 @@ def look(**seen):
         (drift(), "warning", "drift alarm: drift: spend moved", "perennial decide churn"),
         (look(data=STOPPED), "warning", "requests do not come as usual: 0 in the last 24 hours", "perennial drift churn"),
         (look(quarantine=UNUSUAL), "warning", "in quarantine: those of 2024-02-27, 2024-02-28", "perennial drift churn"),
+        (look(source={"unusual": {"2024-02-27": [4, 90.0]}}), "warning", "used to have: 4 on 2024-02-27 (90 are usual)", "perennial drift churn"),
         (GatesChecked(verdicts=[verdict("champion", False), verdict("schema", True)]), "warning", "1 of 2 gates failed", "perennial timeline churn"),
         (RolledBack(version="1", slot="blue", left="2", reason="labels have matured"), "critical", "version 2 was rolled back", "perennial deploy churn 2"),
         (RolledBack(version="1", slot="blue", left="2", reason="odd answers", asked_by="ann"), "info", "odd answers", "perennial timeline churn"),
@@ -69,7 +70,7 @@ def test_a_version_that_waits_for_approval_is_a_matter():
     [
         drift(ended="2024-03-03"),
         look(),
-        look(data={**STOPPED, "verdict": "usual"}, quarantine={"unusual": []}),
+        look(data={**STOPPED, "verdict": "usual"}, quarantine={"unusual": []}, source={"unusual": {}}),
         GatesChecked(verdicts=[verdict("champion", False, "warn"), verdict("schema", True)]),
         LedgerVerified(intact=True, events=9),
         # The event `rolled_back` before it says so.

@@ -171,3 +171,11 @@ def test_a_look_of_before_has_its_distance_by_its_limit():
     shares = {"missing_before": 0.0, "missing_now": 0.2, "missing_limit": 0.1, "psi": None, "psi_limit": 0.2}
     assert model_history.times_limit(shares) == pytest.approx(2)
     assert model_history.times_limit({"feature": "f", "psi": None}) is None
+
+
+def test_a_model_to_which_nothing_happened_has_the_next_step_in_place_of_a_chart(context, tmp_path):
+    """Axes without anything on them say nothing."""
+    empty = Context(context.environment, Ledger(f"sqlite:///{tmp_path / 'empty.db'}"), lambda: NOW)
+    page = model.model_page(empty, "churn")
+    assert "perennial retrain churn --deploy" in page and 'id="history"' not in page
+    assert 'id="history"' in model.model_page(context, "churn")

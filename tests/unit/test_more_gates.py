@@ -15,7 +15,7 @@ import yaml
 from harness.ledgers import ledger_of
 from harness.project import CHURN, customers
 from pipeline.errors import DataError
-from pipeline.gates import calibration, churn, constant_prediction, fairness, leakage, slices, unknown_ranges
+from pipeline.gates import churn, constant_prediction, fairness, slices, unknown_ranges
 from pipeline.gates.base import LiveFacts, PackagedModel
 from pipeline.gates.group_means import means
 from pipeline.gates.row_groups import groups_of
@@ -30,38 +30,9 @@ from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model, load
 from pipeline.training.tasks import Answers
 from pipeline.workspaces.dvc_graph import Artifacts
+from tests.support.gate_rows import model, packaged, rows_of
 
 NOW = datetime(2024, 3, 10, tzinfo=UTC)
-
-
-def model(task="binary", metric="roc_auc", **gates):
-    training = {**CHURN["training"], "task": task, "numeric": ["spend", "calls"], "categorical": [], "options": {}}
-    limit = 0.6 if metric in ("roc_auc", "r2", "accuracy") else 100.0
-    block = {**CHURN, "training": training, "evaluation": {"holdout_days": 7, "metric": metric}}
-    return Model.model_validate({**block, "gates": {"metric_limit": limit, **gates}})
-
-
-def rows_of(count=2000, seed=0):
-    rng = np.random.default_rng(seed)
-    seen = pd.Timestamp("2024-02-20", tz="UTC") + pd.to_timedelta(np.arange(count) * 7 * 86_400 / count, unit="s")
-    table = {"seen_at": seen, "spend": rng.normal(0, 1, count), "calls": rng.normal(0, 1, count)}
-    return pd.DataFrame(table | {"sex": rng.choice(["f", "m"], count)})
-
-
-def packaged(settings, rows, classes=(), **more):
-    package = SimpleNamespace(classes=classes)
-    return PackagedModel(settings, {}, None, rows, package, **more)
-
-
-@pytest.mark.parametrize("answer", [float("nan"), float("inf")])
-def test_an_answer_that_is_no_number_passes_nothing(answer):
-    """One row is enough: it compares false with each limit, and so would be below all of them."""
-    rows = rows_of()
-    rows = rows.assign(left=(rows["spend"] > 0).astype(float), prediction=np.where(rows.index == 7, answer, 0.4))
-    given = packaged(model(), rows)
-    verdict = constant_prediction.verdict(given)
-    assert (verdict.stops, verdict.reason) == (True, "the answers to 1 of 2,000 held-out rows are no numbers")
-    assert not calibration.verdict(given).passed
 
 
 def test_intervals_of_many_groups_hold_for_all_of_them():
@@ -217,40 +188,6 @@ def test_fairness_of_classes_names_the_decision():
     assert verdict.stops and "demographic parity of c differs by 1.000" in verdict.reason
 
 
-def leaky(task, made, target, **gates):
-    rows = made.assign(left=target, prediction=np.clip(target, 0, 1) if task == "binary" else target)
-    return leakage.verdict(packaged(model(task, "roc_auc" if task == "binary" else "mae", **gates), rows))
-
-
-@pytest.mark.parametrize(
-    ("task", "noise", "stops"),
-    [("binary", 0.0, True), ("binary", 0.6, False), ("regression", 0.001, True), ("regression", 0.2, False)],
-)
-def test_a_strong_feature_is_no_leak(task, noise, stops):
-    """A feature that carries most of the score passes; one that alone nearly is the target does not."""
-    rows, random = rows_of(), np.random.default_rng(1).normal(0, 1, 2000)
-    shown = rows["spend"] + noise * random
-    target = (shown > 0) * 1.0 if task == "binary" else shown
-    verdict = leaky(task, rows, target)
-    assert verdict.stops is stops and verdict.observed > 0.6
-    assert verdict.reason.split(":")[0].split(" alone")[0] == "spend"
-
-
-@pytest.mark.parametrize(("stated", "word"), [({}, "warned"), ({"sanity": {"one_feature": 0.97}}, "FAILED")])
-def test_a_feature_that_alone_tells_one_of_several_classes_warns_unless_the_limit_is_stated(stated, word):
-    """A column that knows one class and nothing of the others is named with that class."""
-    rows, random = rows_of(), np.random.default_rng(1)
-    label = np.where(rows["spend"] > 0.5, "closed", random.choice(["a", "b"], len(rows)))
-    rows = rows.assign(left=label.astype(object), prediction=1.0, probabilities=[*np.full((len(rows), 3), 1 / 3)])
-    settings = model("multiclass", "log_loss", **stated)
-    verdict = leakage.verdict(packaged(settings, rows, ("a", "b", "closed")))
-    assert verdict.word == word and "spend alone tells closed from all other classes: 0.99" in verdict.reason
-    known = {"sanity": stated.get("sanity", {}) | {"known_before": ["spend"]}}
-    assert (
-        leakage.verdict(packaged(model("multiclass", "log_loss", **known), rows, ("a", "b", "closed"))).word == "passed"
-    )
-
-
 def test_a_class_whose_probability_never_moves_is_named():
     """Of several classes one that has the same probability in all rows warns, while the others tell rows apart."""
     rows, half = rows_of(), np.random.default_rng(1).random(2000) / 2
@@ -259,12 +196,6 @@ def test_a_class_whose_probability_never_moves_is_named():
         given = rows.assign(left="a", prediction=1.0, probabilities=[*answered])
         verdict = constant_prediction.verdict(packaged(model("multiclass", "log_loss"), given, ("a", "b", "c")))
         assert verdict.word == word and ("the same probability of c;" in verdict.reason) is (word == "warned")
-
-
-def test_a_feature_that_is_known_before_may_tell_all():
-    """gates.sanity.known_before lets a feature through by its name."""
-    rows = rows_of()
-    assert not leaky("binary", rows, (rows["spend"] > 0) * 1.0, sanity={"known_before": ["spend"]}).stops
 
 
 def test_how_far_answers_go_is_one_for_perfect_and_nothing_for_a_guess():

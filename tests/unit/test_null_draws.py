@@ -16,7 +16,10 @@ BY_DAY = np.random.default_rng(0).integers(0, 900, (61, 7)).astype(float)
 @pytest.mark.parametrize("most", [1, 2, 9])
 def test_what_a_draw_counts_is_the_sum_of_its_days(span_days, season, most):
     """And what it is compared with that of all others, or of those of its season, or of all where none is left; of each span."""
-    random, blocks = np.random.default_rng(most), null_distribution._blocks(DAYS, span_days)
+    random, blocks = (
+        np.random.default_rng(most),
+        null_distribution._blocks(DAYS, null_distribution._run(DAYS, span_days)),
+    )
     times = np.zeros((40, len(blocks)))
     np.add.at(times, (np.arange(40)[:, None], random.integers(0, len(blocks), (40, most))), 1)
     some = null_distribution._some_weeks(random, times, 0.3) if season else None

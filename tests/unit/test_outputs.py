@@ -3,12 +3,13 @@
 import argparse
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from pipeline.cli.accounts import month
-from pipeline.cli.arguments import reason, time
-from pipeline.cli.main import say
+from pipeline.cli.arguments import reason, refuse_empty, time
+from pipeline.cli.main import main, say
 from pipeline.cli.outputs import refuse, write, writing
 from pipeline.cli.parser import parser
 from pipeline.data import s3
@@ -30,6 +31,26 @@ def test_a_command_never_writes_over_its_own_input(tmp_path):
             write(output, "lost", rows)
     assert rows.read_text() == "a\n1\n"
     refuse(tmp_path / "other.csv", rows, tmp_path / "*.parquet")
+
+
+def test_a_page_never_replaces_what_is_no_page(tmp_path):
+    """A file with another ending, and a device, stay as they were; an earlier page is replaced, and a link to one leads to the new one."""
+    for name in ("params.yaml", "customers.csv", "Makefile"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(DataError, match="is there, and does not end in .html or .htm; name another file"):
+            write(tmp_path / name, "page")
+        assert (tmp_path / name).read_text() == "mine"
+    os.mkfifo(tmp_path / "pipe.html")
+    for device in (Path("/dev/null"), tmp_path / "pipe.html"):
+        with pytest.raises(DataError, match="is a device or a pipe"):
+            write(device, "page")
+    assert Path("/dev/null").is_char_device()
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.HTML")
+    for text in ("old", "new"):
+        write(tmp_path / "page.HTML", text)
+        assert (tmp_path / "link.html").read_text() == text
+        write(tmp_path / "link.html", text.upper())
+        assert (tmp_path / "page.HTML").read_text() == text.upper()
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
@@ -90,6 +111,30 @@ def test_a_fault_of_s3_is_the_exceptions_own_line():
     )
     assert s3.what_failed(traceback) == "NoCredentialsError: Unable to locate"
     assert s3.what_failed(f"{traceback}\n\nLINE 1: SELECT 's3://x'\n    ^^^^") == "NoCredentialsError: Unable to locate"
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["status", ""], "what follows status"),
+        (["freeze", "", "--reason", "x"], "what follows freeze"),
+        (["export", "late", "", "--to", "x"], "what follows late"),
+        (["export", "late", "--to", ""], "--to"),
+        (["export", "late", "--to="], "--to"),
+        (["reconcile", "late", ""], "what follows late"),
+    ],
+)
+def test_an_empty_word_is_wrong_usage(words, what, capsys):
+    """What a shell makes of a variable that is not set is neither all models, nor the newest version, nor the current folder."""
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert f"{what} is empty; is a variable of the shell not set?" in capsys.readouterr().err
+
+
+def test_a_reason_may_be_empty():
+    """The stop button works without a reason."""
+    refuse_empty(parser(), ["freeze", "late", "--reason", ""])
+    refuse_empty(parser(), ["freeze", "late", "--reason="])
 
 
 def test_a_reason_is_one_line():

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,3 +69,16 @@ def test_other_names_of_files_are_told_what_a_csv_is_called(tmp_path):
     (tmp_path / "a.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(DataError, match=r"a\.tsv: cannot be read as Parquet .*; the name of a CSV file ends in \.csv"):
         parquet_tables.table_of([tmp_path / "a.tsv"])
+
+
+def test_the_texts_of_all_files_are_looked_at_in_one_database(tmp_path, monkeypatch, size):
+    """To open one takes ten times as long as to ask whether a text is a time."""
+    table = pd.DataFrame({name: ["a", "2024-01-02"] for name in ("plan", "note", "shop")})
+    files = [tmp_path / name for name in ("1.parquet", "2.parquet")]
+    for file in files:
+        table.to_parquet(file)
+    opened, connect = [], duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda: opened.append(1) or connect())
+    found = parquet_tables.table_of(files)
+    assert len(opened) == 1
+    assert found["plan"].tolist() == ["a", "2024-01-02"] * 2

@@ -29,6 +29,7 @@ NOW = datetime(2024, 3, 20, 12, tzinfo=UTC)
 def context(tmp_path):
     """Three models: one that is live and burns, one that is frozen and not live, and one with a broken block."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["prices"] |= {"currency": SETTLED["currency"]}
     scheduled = CHURN | {"schedule": {"cron": "0 6 * * 1", "start": "2024-01-01T00:00:00Z"}}
     settings["models"] = {"live-one": scheduled, "cold": CHURN, "odd": CHURN | {"gates": {"metric_limt": 1}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
@@ -44,7 +45,9 @@ def context(tmp_path):
     step = StepEnded(state="success", wall_s=60.0, cpu_s=36_000.0, peak_mb=0.0)
     ledger.append(step, "live-one", "r", "train", at="2024-03-12T00:00:00.000Z")
     ledger.append(step, "live-one", "q", "train", at="2024-02-12T00:00:00.000Z")
-    ledger.append(DecisionSettled.read(SETTLED), "live-one", at="2024-03-13T00:00:00.000Z")
+    for currency in (SETTLED["currency"], "another"):
+        settled = DecisionSettled.read({**SETTLED, "currency": currency})
+        ledger.append(settled, "live-one", at="2024-03-13T00:00:00.000Z")
     ledger.append(Frozen(reason="it is Christmas", until="", by="ann"), "cold")
     return Context(environment, ledger, lambda: NOW)
 
@@ -61,7 +64,7 @@ def test_each_model_has_a_line_with_what_the_ledger_says_of_it(context):
     assert live["cost_this_month"] == pytest.approx(10 * price), (
         "ten hours in March, and those of February are another month's"
     )
-    assert live["worth_this_month"] == SETTLED["saved"] - SETTLED["cost"]
+    assert live["worth_this_month"] == SETTLED["saved"] - SETTLED["cost"], "what is in another currency has no sum"
     context.ledger.append(BudgetCalm.read(dict(SLO_BODIES)["budget_calm"]), "live-one")
     assert portfolio.lines(context)[1]["health"] == "no objectives (slo)", (
         "a model without the section promises nothing"
@@ -72,7 +75,7 @@ def test_it_is_a_page_and_a_file(context):
     """The page has a row for each model, and the CSV has the same cells under a header."""
     page = portfolio.portfolio_page(context)
     assert page.count("<tr>") == 1 + 3
-    assert "0.48 USD" in page and 'href="card/live-one/1"' in page
+    assert "0.48 EUR" in page and 'href="card/live-one/1"' in page
     rows = list(csv.DictReader(io.StringIO(portfolio.table(context).csv())))
     assert [row["model"] for row in rows] == ["cold", "live-one", "odd"]
     assert rows[1]["version"] == "1" and rows[0]["version"] == ""

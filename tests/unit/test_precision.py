@@ -51,16 +51,23 @@ LOST = {
 }
 
 
-def drawn(values, threads=1):
+@pytest.fixture(scope="module")
+def drawn():
+    """The precision that is drawn from a column of these values; one connection does for all, which takes longer to open than to ask."""
     with duckdb.connect() as connection:
-        connection.execute(f"SET threads = {threads}")
-        connection.register("given", pd.DataFrame({"the x": np.asarray(values, "float64")}).reset_index(names="key"))
-        connection.execute("CREATE TABLE landing AS SELECT * FROM given")
-        return drawn_precision.precisions(connection, [Column("the x")])["the x"]
+
+        def of(values, threads=1):
+            connection.execute(f"SET threads = {threads}")
+            frame = pd.DataFrame({"the x": np.asarray(values, "float64")}).reset_index(names="key")
+            connection.register("given", frame)
+            connection.execute("CREATE OR REPLACE TABLE landing AS SELECT * FROM given")
+            return drawn_precision.precisions(connection, [Column("the x")])["the x"]
+
+        yield of
 
 
 @pytest.mark.parametrize("name", [*HELD, *LOST])
-def test_a_column_is_float64_where_float32_loses_what_a_model_could_learn(name, monkeypatch):
+def test_a_column_is_float64_where_float32_loses_what_a_model_could_learn(name, drawn, monkeypatch):
     """Codes that become one number and fractions that move against their neighbours are seen, and ordinary columns stay float32."""
     values = {**HELD, **LOST}[name]
     assert drawn(values) == ("float32" if name in HELD else "float64")

@@ -1,5 +1,7 @@
 """Profiles are counts: those of parts, added, are that of the whole, wherever the rows lie."""
 
+from datetime import date
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -139,12 +141,15 @@ def test_profiles_of_another_version_are_made_anew(rows, times):
     assert references.Reference.read_text(text.replace('"version":1', '"version":0')) is None
 
 
-def test_a_reference_of_years_is_kept_by_weeks(rows):
-    """A day of it would say no more than its week."""
+def test_of_a_reference_of_years_the_older_days_are_kept_by_weeks(rows):
+    """Weeks that are counted back from the newest day, so that only the first is a part of one, under its own first day."""
     times = pd.Series(pd.date_range("2020-01-01", periods=1000, freq="36h", tz="UTC"))
     made = references.reference_of(rows, ["x"], [], times)
-    assert len(made.days) < 220
-    assert {at.weekday() for at in made.days} == {0}
+    days, last = [*made.days], times.iloc[-1].date()
+    newest = [at for at in days if (last - at).days < references.MOST_DAYS]
+    assert (len(newest), days[0], days[-1]) == (references.MOST_DAYS * 2 // 3, date(2020, 1, 1), last)
+    assert {(last - at).days % 7 for at in days[1 : -len(newest)]} == {6}
+    assert (len(days) - len(newest), made.rows) == (101, 1000)
 
 
 def test_an_empty_column_has_a_layout():

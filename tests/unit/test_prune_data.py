@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,12 @@ import pytest
 
 from pipeline.deployer import old_files as files
 from pipeline.errors import DataError, RemoteError
-from pipeline.ledger.events import DataLanded, DriftChecked, RunSettled, VersionRegistered
+from pipeline.ledger import lease
+from pipeline.ledger.events import DataLanded, DriftChecked, RunSettled, StageKept, VersionRegistered
 from pipeline.ledger.landed_events import LandedProfiled
 from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.store import Ledger
-from pipeline.runs.pruning import container, data
+from pipeline.runs.pruning import beside, container, data
 from pipeline.runs.pruning import run as pruning
 from pipeline.runs.pruning.kept import Versions
 from pipeline.settings.environment import Environment
@@ -68,13 +70,13 @@ def test_a_shared_file_is_of_the_model_that_sent_it_also_when_that_was_pruned_fi
     trained(context, "c", "C.dir", ["third"], 5)
     lists = {"A.dir": {"1": "own", "2": "shared"}, "B.dir": {"2": "shared", "3": "more"}, "C.dir": {"4": "third"}}
     monkeypatch.setattr(data.dvc_remote, "listings", lambda _, versions: {v: lists.get(v) for v in versions})
-    assert data.removable(context, all_go(context, "a"), KEEP) == {"A.dir": "a", "own": "a", "counted": "a"}
+    assert data.removable(context, all_go(context, "a"), KEEP).hashes == {"A.dir": "a", "own": "a", "counted": "a"}
     context.ledger.append(Pruned(removed={}, bytes=0, versions=["1"], rules={}), "a")
     del lists["A.dir"]
-    assert data.removable(context, all_go(context, "b"), KEEP) == {"B.dir": "b", "shared": "a", "more": "b"}
+    assert data.removable(context, all_go(context, "b"), KEEP).hashes == {"B.dir": "b", "shared": "a", "more": "b"}
     trained(context, "a", "D.dir", ["anew"], 5)
     lists["D.dir"] = {"5": "anew"}
-    assert "anew" not in data.removable(context, all_go(context, "b"), KEEP), "version 1 of a is another one now"
+    assert "anew" not in data.removable(context, all_go(context, "b"), KEEP).hashes, "version 1 of a is another one now"
     del lists["C.dir"]
     with pytest.raises(DataError, match=r"data version C\.dir: is needed"):
         data.removable(context, all_go(context, "b"), KEEP)
@@ -90,9 +92,9 @@ def test_what_went_before_the_remote_broke_off_is_noted(context, monkeypatch):
         raise RemoteError("remote s3://x", "a file could not be removed: away", "check its address and its keys")
 
     of = {"own": "b", "cached": "b", "shared": "a", "later": "b"}
-    monkeypatch.setattr(pruning, "versions_of", lambda *_: Versions({}, {}, frozenset()))
-    monkeypatch.setattr(pruning, "_model", lambda context, run, model, *_: pruning.PrunedModel(model))
-    monkeypatch.setattr(pruning.data, "removable", lambda *_: of)
+    nothing = Versions({}, {}, frozenset())
+    monkeypatch.setattr(pruning, "_model", lambda context, run, model, *_: (nothing, pruning.PrunedModel(model)))
+    monkeypatch.setattr(pruning.data, "removable", lambda *_: data.Removable(of, {"b": {"B.dir"}}))
     monkeypatch.setattr(pruning.dvc_remote, "remove", removed)
     with pytest.raises(RemoteError):
         pruning.prune(context, "t", ["b"])
@@ -103,6 +105,93 @@ def test_what_went_before_the_remote_broke_off_is_noted(context, monkeypatch):
         "a": (1, 5, 5),
         "b": (2, 10, 7),
     }
+    assert not noted["b"].data_versions, "the rest of it is looked for again"
+
+
+def test_what_is_gone_is_not_looked_for_again(context, monkeypatch):
+    """A data version and a run's stages that a prune noted as gone are asked of no remote, until the same data land again."""
+    trained(context, "a", "A.dir", ["own"], 10)
+    monkeypatch.setattr(data.dvc_remote, "listings", lambda _, versions: {v: {"1": "own"} for v in versions})
+    found = data.removable(context, all_go(context, "a"), KEEP)
+    assert (found.hashes, found.versions) == ({"A.dir": "a", "own": "a"}, {"a": {"A.dir"}})
+    gone = Pruned(removed={}, bytes=0, versions=[], rules={}, data_versions=["A.dir"], runs=["run of a"])
+    context.ledger.append(gone, "a")
+    assert data.removable(context, all_go(context, "a"), KEEP) == data.Removable()
+    trained(context, "a", "A.dir", ["own"], 10)
+    assert data.removable(context, all_go(context, "a"), KEEP).hashes == {"A.dir": "a", "own": "a"}
+
+
+def test_what_a_run_that_goes_on_has_in_common_with_an_old_one_stays(context, monkeypatch):
+    """The same data and settings give the same files: a worker may wait for one that an old run's stage sent too."""
+    monkeypatch.setattr(data.dvc_graph, "order", lambda _: ["snapshot", "train"])
+    shared, own = "a" * 32, "b" * 32
+    for run, md5s in (("old", (shared, own)), ("young", (shared,))):
+        outs = "".join(f"    - path: {md5}\n      md5: {md5}\n" for md5 in md5s)
+        lock = f"schema: '2.0'\nstages:\n  train@a:\n    outs:\n{outs}"
+        context.ledger.append(StageKept(stage="train", lock=lock, pushed_files=1, pushed_bytes=1), "a", run)
+    context.ledger.append(RunSettled(), "a", "old")
+    found = data.removable(context, {"a": Versions({}, {}, frozenset())}, KEEP)
+    assert (found.hashes, found.runs) == ({own: "a"}, {"a": {"old"}})
+    gone = Pruned(removed={}, bytes=0, versions=[], rules={}, runs=["old"])
+    context.ledger.append(gone, "a")
+    assert data.removable(context, {"a": Versions({}, {}, frozenset())}, KEEP) == data.Removable()
+
+
+def test_a_version_that_went_live_while_prune_waited_stays(context, monkeypatch):
+    """What may go is asked again once no rollout of the model can begin any more."""
+    event = VersionRegistered(version="1", mlflow_run="r", data_version="d", as_of="2024-03-01")
+    looks = iter([Versions({"1": event}, {}, frozenset()), Versions({"1": event}, {"1": "is live"}, frozenset())])
+    held: list[bool] = []
+
+    def versions(*_):
+        held.append((holder := lease.holder(context.ledger, "a")) is not None and holder.is_alive)
+        return next(looks)
+
+    monkeypatch.setattr(pruning, "versions_of", versions)
+    monkeypatch.setattr(
+        pruning.pruning, "large_files", lambda registry, name, versions: [("package", 5)] * len(versions)
+    )
+    there = SimpleNamespace(
+        home=context.project, registry=None, server_mode=False, environment=SimpleNamespace(deployer="")
+    )
+    context.params.models = {}
+    of = SimpleNamespace(**(vars(context) | vars(there)))
+    found, gone = pruning._model(of, "t", "a", dry_run=False)
+    assert (held, gone.versions, gone.removed, dict(found.kept)) == ([False, True], [], {}, {"1": "is live"})
+
+
+@pytest.mark.parametrize(("at", "sent"), [("before", 1), ("meanwhile", 1), ("after", 0), ("never", 0)])
+def test_what_a_prune_may_have_removed_meanwhile_is_sent_again(context, at, sent):
+    """A prune that began before a landing was noted did not know of it; one that begins later does."""
+    again: list[str] = []
+    others: list[contextlib.ExitStack] = []
+
+    def prunes():
+        others.append(contextlib.ExitStack())
+        others[0].enter_context(beside.removing(context.ledger))
+
+    if at == "before":
+        prunes()
+    with beside.sending(context.ledger, lambda: again.append("sent")):
+        if at == "meanwhile":
+            prunes()
+        for other in others:
+            other.close()
+    if at == "after":
+        prunes()
+        others[0].close()
+    assert len(again) == sent
+
+
+def test_two_prunes_at_once_remove_one_after_the_other(context, monkeypatch):
+    """The second waits for the first, and says so where it takes too long."""
+    monkeypatch.setattr(beside, "WAIT_S", 0)
+    with (
+        beside.removing(context.ledger),
+        pytest.raises(DataError, match="another prune removes some; run `perennial prune` again when it has ended"),
+        beside.removing(context.ledger),
+    ):
+        pass
 
 
 def test_logs_of_old_runs_go_with_their_own_model(tmp_path):
@@ -157,7 +246,7 @@ def test_on_a_server_pages_in_mlflow_and_the_deployers_predictions_go(context, t
     monkeypatch.setattr(pruning, "traffic", lambda _: deployer)
     for dry_run in (True, False):
         found = pruning.PrunedModel("churn")
-        pruning._elsewhere(there, "t", found, dry_run)
+        pruning._elsewhere(there, "t", found, Versions({}, {}, frozenset()), dry_run)
         assert found.removed == {"pages of looks": 2, "files of predictions": 1, "fetched packages": 1}
         assert found.size == 18
         assert bool(deleted) == (not dry_run) == (not (log / "a.parquet").exists())
@@ -194,12 +283,11 @@ def test_a_file_that_goes_meanwhile_stops_no_other_model(context, monkeypatch):
     def model(context, run, name, *_):
         if name == "a":
             raise FileNotFoundError(2, "No such file", "x.parquet")
-        return pruning.PrunedModel(name, versions=["1"])
+        return Versions({}, {}, frozenset()), pruning.PrunedModel(name, versions=["1"])
 
-    monkeypatch.setattr(pruning, "versions_of", lambda *_: Versions({}, {}, frozenset()))
     monkeypatch.setattr(pruning, "_model", model)
     monkeypatch.setattr(
-        pruning.data, "removable", lambda context, of_models, keep: {} if [*of_models] == ["b"] else None
+        pruning.data, "removable", lambda context, of_models, keep: data.Removable() if [*of_models] == ["b"] else None
     )
     done = pruning.prune(context, "t", ["a", "b"])
     assert [entry.model for entry in context.ledger.events(Pruned)] == ["b"]

@@ -87,6 +87,19 @@ def test_a_model_that_is_a_little_better_than_a_guess_by_chance_has_not_beaten_i
     assert "by these rows it may be no better than that guess" in said.reason or not lucky[-1]
 
 
+def test_a_gain_whose_chance_cannot_be_told_is_no_verdict(sound):
+    """Where one day has all of a rare label most draws of days lack it: the version goes on, and its gain is not called proven."""
+    rows, given = pd.read_parquet(sound.predictions), evaluate.Evaluation.read(sound.metrics)
+    rare = rows.assign(left=((rows.seen_at.dt.day == 25) & (rows.index % 7 == 0)).astype(float))
+    for better, word in ((0.8, "no verdict"), (-0.8, "FAILED")):
+        answered = rare.assign(prediction=np.random.default_rng(1).random(len(rare)) + better * rare.left)
+        score = TASKS["binary"](None).score("roc_auc", rare.left.to_numpy(), Answers.of(answered))
+        package, evaluated = SimpleNamespace(classes=(), reader=None), replace(given, metrics={"roc_auc": score})
+        said = naive_baseline.verdict(PackagedModel(CHURN_MODEL, {}, evaluated, answered, package))
+        assert (said.word, said.interval) == (word, None)
+        assert ("how much chance is in it cannot be told" in said.reason) is (word == "no verdict")
+
+
 def test_a_champion_that_had_seen_the_rows_is_compared_on_the_others_alone(sound):
     """It knows the rows by heart up to a time: only later rows count, and with too few of them there is no verdict and no stop."""
     packaged = packaged_model(CHURN_MODEL, sound, sound.package, "7")
@@ -142,6 +155,15 @@ def test_mlflow_says_for_an_older_package_up_to_when_it_was_trained(sound, tmp_p
 
 
 EQUAL, WORSE = World("regression", "mae", 0.02, days=14, learnt=6_000), 0.04
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_a_skewed_target_a_model_as_good_is_seldom_stopped():
+    """A fit by squares is not at its best in absolute errors, so these move with the rows learnt from; else 13 of 20 would be called better or worse."""
+    skewed = World("regression", "mae", 0.06, days=10, a_day=120, learnt=2_400, skewed=True)
+    said = [champion.verdict(skewed.pair(number, 0.0, 0.0)) for number in range(20)]
+    assert sum(not verdict.passed for verdict in said) <= 2
+    assert sum(verdict.interval[0] > 0 for verdict in said) <= 2
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.02])

@@ -122,6 +122,7 @@ def test_a_class_of_the_held_out_days_alone_waits() -> None:
     assert len(fit.all_to_learn_from(rows, model)) == len(rows) - (rows["plan"] == "gold").sum()
 
 
+@pytest.mark.filterwarnings("error")
 def test_churn_is_a_share_of_the_judged_models_error() -> None:
     """The same for a target in thousandths and in 1e300, 1 for answers that know their rows by heart, 0 for equal answers."""
     target, before, after = np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.0, 3.5]), np.array([1.5, 2.0, 3.2])
@@ -132,7 +133,8 @@ def test_churn_is_a_share_of_the_judged_models_error() -> None:
     assert refit.churn(target, Answers(before), Answers(before)) == 0
     assert refit.churn(target, Answers(target), Answers(target + 1e-9)) < 1e-3, "the last digits of a perfect model"
     assert refit.churn(np.ones(3), Answers(np.ones(3)), Answers(before)) == np.inf
-    assert np.isnan(refit.churn(target, Answers(before), Answers(np.array([1.0, np.nan, 3.0]))))
+    for none in (np.nan, np.inf):
+        assert np.isnan(refit.churn(target, Answers(before), Answers(np.array([1.0, none, 3.0]))))
 
 
 def test_churn_of_classes_is_over_their_probabilities() -> None:

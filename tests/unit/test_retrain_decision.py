@@ -16,6 +16,7 @@ from pipeline.errors import RegistryError
 from pipeline.ledger.budget_events import BudgetLooked
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.events import DriftChecked, GatesChecked, VersionRegistered
+from pipeline.ledger.freeze_events import Frozen, Unfrozen
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Ledger
@@ -351,6 +352,38 @@ def test_a_budget_that_is_spent_holds_a_retrain_that_pays(world):
     (first, second) = (entry.event for entry in world.ledger.events(BudgetLooked))
     assert (first.granted, second.granted, second.ceilings) == (False, True, ["budget.retrains_a_month"])
     assert retrain_decision.why_not(world.context, "r", "churn", week) == ""
+
+
+def test_a_frozen_model_asks_for_nothing_so_that_the_first_look_after_does(world):
+    """The stop button and the calendar are guards of the receipt: neither a cool-down nor a share of the budget goes by what was not asked."""
+    noon, night = (AS_OF + timedelta(hours=hours) for hours in (12, 24))
+    span = {"start": noon.isoformat(), "end": night.isoformat(), "reason": "sales"}
+    rule(world, "budget", frozen=[span])
+    change_params(world.project, "budget", {"retrains_a_month": 1})
+    held = decide(world, noon)
+    assert (held.says, held.decision) == ("retrain", "wait")
+    assert held.guards == ["the model is frozen until 2024-03-02 00:00 by models.churn.policy.frozen: sales"]
+    world.ledger.append(Frozen(reason="Black Friday", by="ann"), "churn")
+    held = decide(world, AS_OF + timedelta(days=2))
+    assert (held.decision, held.guards) == ("wait", ["the model is frozen by ann: Black Friday"])
+    world.ledger.append(Unfrozen(reason="over", by="ann"), "churn")
+    asks = decide(world, AS_OF + timedelta(days=3))
+    assert (asks.decision, asks.guards) == ("retrain", ()) and "and 1 of 1 are left" in asks.why
+
+
+def test_without_a_new_label_there_is_nothing_to_retrain_on(world):
+    """The run would fail, or learn what the version knows: the receipt says so in each week, and goes on where labels come after all."""
+    rule(world, "value", due_after_days=30)
+    late = (world.source["seen_at"] + timedelta(days=900)).dt.as_unit("us")
+    world.land(world.source.assign(decided_at=late))
+    for day in (0, 1):
+        held = decide(world, AS_OF + timedelta(days=day))
+        assert (held.says, held.decision) == ("retrain", "wait")
+        assert held.guards == [
+            "of the source's rows since 2024-01-01 0 have labels, so there is next to nothing new to learn"
+        ]
+    world.land(world.source)
+    assert decide(world, AS_OF + timedelta(days=8)).decision == "retrain"
 
 
 def test_a_version_of_this_week_is_new(world):

@@ -154,6 +154,20 @@ def test_metric_retrains_at_its_limit() -> None:
     assert Metric().decide(look([1, 1, 1, 9.0, np.nan, np.nan], born=[0])).action == "wait"
 
 
+@pytest.mark.filterwarnings("error")
+def test_metric_knows_what_is_worse_of_money_that_is_earned() -> None:
+    """A loss below zero that comes nearer to it is worse, and one of zero has no share to rise by."""
+    for losses, action in (
+        ([-2, -2, -2, -1.9, -1.9, -1.9], "wait"),
+        ([-2, -2, -2, -1.7, -1.7, -1.7], "retrain"),
+        ([-2, -2, -2, -9, -9, -9], "wait"),
+        ([0, 0, 0, 0, 0, 0], "wait"),
+        ([0, 0, 0, 0.1, 0.1, 0.1], "retrain"),
+    ):
+        said = Metric().decide(look(losses, born=[0]))
+        assert (said.action, said.score >= said.limit and said.score > 0) == (action, action == "retrain")
+
+
 def test_forecast_learns_what_retrains_gain() -> None:
     """It retrains where past retrains have gained more than one costs, and not where they gained nothing."""
     steep, flat = past(0.01), past(0.0)

@@ -9,10 +9,11 @@ import pytest
 from pipeline.accounts import closed_months
 from pipeline.accounts.money import as_float
 from pipeline.accounts.roi import roi
-from pipeline.accounts.source_example import source_example
+from pipeline.accounts.source_example import CHANNELS, INVESTMENTS, source_example
 from pipeline.accounts.statement import Terms, statement
+from pipeline.cli import roi_table
 from pipeline.ledger.events import StepEnded
-from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
+from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, Undeployed
 from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.settings.accounts import Baseline, Prices
 from tests.support.accounts import TERMS, worked_by_hand
@@ -168,3 +169,41 @@ def test_a_bill_is_shown_again_for_a_minute_and_says_as_of_when(tmp_path, monkey
         step = StepEnded(state="success", wall_s=1, cpu_s=1, peak_mb=0)
         ledger.append(step, "m", "r", "train", at=f"2026-03-11T00:{second}.000Z")
     assert seen == [("00:00", 0), ("00:00", 0), ("01:00", 2)]
+
+
+def test_hours_are_priced_at_the_day_of_their_deployment(tmp_path):
+    """Of two deployments one comes after engineers cost twice as much: 8 - 2 hours at 100 and at 200, to 16 - 0.5."""
+    changed = Prices.model_validate({**PRICES.model_dump(), "changes": [{"from": "2026-06-01", "engineer_hour": 200}]})
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    for month in ("03", "09"):
+        ledger.append(RolloutEnded(version=month, digest=month), "a", "cli/a/1", at=f"2026-{month}-01T00:00:00.000Z")
+    found = roi(ledger, Terms(changed), Baseline.model_validate(CLAIMS), until=UNTIL).as_dict()
+    engineers = found["savings"][0]
+    assert (engineers["low"], engineers["high"]) == (6 * 300, 15.5 * 300)
+    assert (found["net_low"], found["engineer_hours_saved_low"]) == (6 * 300, 12)
+
+
+def test_hours_by_hand_that_are_yours_against_claimed_ones_are_a_claim(ledger):
+    """The weaker of two factors is what a product is known by."""
+    found = told(ledger, manual_engineer_hours_per_deployment=(5, 6))
+    assert found["savings"][0]["known"] == "claimed"
+    stated = told(
+        ledger, manual_engineer_hours_per_deployment=(5, 6), automated_engineer_hours_per_deployment=(0.1, 0.2)
+    )
+    assert stated["savings"][0]["known"] == "yours"
+
+
+def test_a_model_that_was_taken_off_saves_no_more(ledger):
+    """Model-years count while something of the model is live."""
+    ledger.append(Undeployed(version="1"), "b", at="2026-07-02T15:00:00.000Z")
+    assert told(ledger)["model_years"] == pytest.approx(1.5, abs=0.001)
+
+
+def test_claims_in_another_currency_than_the_prices_are_said_not_to_be_converted(ledger):
+    """The study's amounts are dollars: in another currency the account says so until a team states its own."""
+    euros = Terms(PRICES.model_copy(update={"currency": "EUR"}))
+    stated = dict.fromkeys((*INVESTMENTS, *CHANNELS), (1, 2))
+    assert told(ledger)["not_converted"] == ""
+    claimed = roi(ledger, euros, Baseline.model_validate(CLAIMS), until=UNTIL)
+    assert "are USD" in claimed.not_converted and claimed.not_converted in roi_table.roi(claimed.as_dict())
+    assert roi(ledger, euros, Baseline.model_validate(CLAIMS | stated), until=UNTIL).not_converted == ""

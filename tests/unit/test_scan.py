@@ -213,6 +213,13 @@ def test_a_value_has_a_length(client):
             assert code == 200 or "32 KiB" in answer.json()["error"]
 
 
+def test_spaces_are_refused_as_what_they_are(client):
+    """Millions of spaces that were packed into little, in one gap or in many, are told as gaps, and not as texts alone."""
+    for body in (b" " * 3_000_000, b'{"instances": [' + b"1,%b" % (b" " * 20_000) * 400):
+        answer = client.post("/invocations", content=gzip.compress(body), headers={"content-encoding": "gzip"})
+        assert (answer.status_code, "gap" in answer.json()["error"]) == (413, True), answer.text
+
+
 @pytest.mark.parametrize("form", ["json", "csv"])
 @pytest.mark.parametrize("letters", ["t" * 1000, "é" * 500])
 def test_all_texts_together_have_a_length(client, form, letters):

@@ -195,6 +195,7 @@ def test_the_examples_are_settings():
         ("gates.metric_limit", 60, "gates.metric_limit: roc_auc is at most 1, so 60 is never reached"),
         ("gates.metric_limit", NAN, "gates.metric_limit: must be a finite number; got nan"),
         ("gates.baseline_margin", 2, "gates.baseline_margin: roc_auc is at most 1"),
+        ("gates.champion_tolerance", 2, "gates.champion_tolerance: roc_auc is at most 1, so 2 stops nothing"),
         ("gates.contract.rows_a_day", [3, 0.3], "rows_a_day: must be [low, high] with 0 <= low <= high; got [3, 0.3]"),
         ("gates.contract.rows_a_day", [NAN, 3], "rows_a_day: must be a finite number"),
         ("gates.contract.columns.spend", {"min": 5, "max": 1}, "columns.spend: min and max: 5 is above 1"),

@@ -26,7 +26,7 @@ from pipeline.serving.settings import Settings
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 from pipeline.training import evaluate, fit, package, skops_file, tasks
-from pipeline.training.tasks import Answers
+from pipeline.training.tasks import Answers, multiclass
 from pipeline.training.tasks.multiclass import in_order
 from tests.support import in_memory
 
@@ -359,3 +359,11 @@ def test_an_export_answers_with_the_classes_too(trained, client, tmp_path):
     slot = client.post("/invocations", content=body).json()
     assert json.loads(edge.answer("/invocations", {}, body)[0]) == slot
     assert edge.predict(records) == slot["predictions"]
+
+
+def test_one_figure_is_computed_without_the_others(monkeypatch):
+    """Permutation asks for a figure hundreds of times: that of hundreds of classes waits for no ranking of each class."""
+    monkeypatch.setattr(multiclass, "_one_against_rest", lambda *_: pytest.fail("was ranked"))
+    answers = Answers(np.full((3, 3), 1 / 3), ("a", "b", "c"))
+    score = tasks.of(model_of().training).score("log_loss", np.array(["a", "b", "c"], object), answers)
+    assert score == pytest.approx(np.log(3))

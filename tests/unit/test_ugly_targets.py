@@ -52,6 +52,8 @@ def test_labels_that_differ_in_capitals_are_one_class_until_somebody_says_otherw
         drafted(answer=answer)
     draft = drafted(answer=answer, asked={"task": "multiclass"})
     assert draft.settings["training"]["task"] == "multiclass"
+    with pytest.raises(DataError, match="differ in spelling alone"):
+        drafted(answer=np.where(IS, "klein", np.where(SIZE > 0, "gr\u00f6\u00dfer", "gro\u0308\u00dfer")))
 
 
 def test_a_class_that_is_called_none_is_told_with_the_select_that_keeps_it(drafted):

@@ -54,12 +54,15 @@ def test_a_row_of_weight_two_counts_as_two_rows_in_each_figure(task, seed):
     assert guess.values == pytest.approx(other.values)
 
 
-@pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "random_forest", "linear"])
+FEW = {"hist_gradient_boosting": {"max_iter": 10}, "random_forest": {"n_estimators": 10}, "linear": {}}
+
+
+@pytest.mark.parametrize("estimator", FEW)
 def test_weights_are_learnt_from_and_measured_by(tmp_path, estimator):
     """A model that is fitted with weights is another one; it and its guess are measured with those of the held-out rows."""
-    model = model_of(estimator=estimator, options={})
+    model = model_of(estimator=estimator, options=FEW[estimator])
     rows = rows_of(model)
-    plain = fit.fit(rows, model_of(weight=None, estimator=estimator, options={}))
+    plain = fit.fit(rows, model_of(weight=None, estimator=estimator, options=FEW[estimator]))
     features = frames.feature_frame(rows, model.training)
     skops_file.save(fit.fit(rows, model), tmp_path / "m")
     weighted = skops_file.load(tmp_path / "m")

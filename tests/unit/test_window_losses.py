@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from harness.project import change_params
+from pipeline.ledger import label_delays
 from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.label_events import LabelsMeasured
 from pipeline.ledger.receipt_events import WindowScored
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.timeline import live_at
@@ -64,6 +66,41 @@ def test_whole_windows_whose_labels_have_matured_have_a_loss(answering):
     assert known.losses[0][known.labelled] == pytest.approx(-np.log(0.6))
     assert len(known.labelled) >= 5
     assert (known.served[known.labelled] == 0).all()
+
+
+def slower(world, days):
+    """The labels of all rows come after so many days, and not after the two that the snapshot measured."""
+    world.land(world.source.assign(decided_at=(world.source["seen_at"] + timedelta(days=days)).dt.as_unit("us")))
+
+
+def test_labels_that_have_become_slower_are_measured_by_the_look_that_misses_them(answering):
+    """A look before any has come knows none; one after measures their delay on those that came, and scores the windows that are due by it."""
+    slower(answering, 20)
+    assert not len(history(answering, AS_OF - timedelta(days=50)).known.labelled)
+    found = history(answering)
+    assert found.known.labelled.tolist() == [0, 1, 2, 3, 4]
+    assert (found.labelled[:5] == 420).all()
+    delays = [entry.event.label_delay_s["p95"] for entry in answering.ledger.events(LabelsMeasured)]
+    assert delays == [None, 20 * 86_400]
+    assert label_delays.newest(answering.ledger, "churn").p95_s == 20 * 86_400
+    again = history(answering)
+    assert again.known.labelled.tolist() == [0, 1, 2, 3, 4]
+    assert len(answering.ledger.events(LabelsMeasured)) == 2
+
+
+def test_labels_that_never_come_are_looked_for_once_a_window(answering):
+    """Nor is a delay that the settings state measured by a look."""
+    slower(answering, 900)
+    for days in (0, 1, 7):
+        assert not len(history(answering, AS_OF + timedelta(days=days)).known.labelled)
+    assert [e.event.as_of[:10] for e in answering.ledger.events(LabelsMeasured)] == ["2024-03-01", "2024-03-08"]
+    for week in range(12):
+        none = LabelsMeasured(as_of=f"2024-06-{week + 1:02d}T00:00:00+00:00", since="", labels=0, label_delay_s={})
+        answering.ledger.append(none, "churn")
+    assert label_delays.newest(answering.ledger, "churn").p95_s == 2 * 86_400
+    slower(answering, 20)
+    change_params(answering.project, "models.churn.source.label_delay_days", 2)
+    assert not len(history(answering, AS_OF + timedelta(days=20)).known.labelled)
 
 
 def test_a_window_is_scored_once(answering):

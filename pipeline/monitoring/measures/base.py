@@ -35,6 +35,10 @@ class Measure(ABC):
         """The 95 % quantile that the distance has at least by chance, if rows came one by one: a history without such rows has none."""
         return 0.0
 
+    def seldom(self, column: ColumnLayout, before: np.ndarray, rows: int) -> float:
+        """How far so many rows go in one of 10,000 windows, if they came one by one; 0.0 where the reference's own weeks show it well enough."""
+        return 0.0
+
     def judged(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> bool:
         """Whether the two have enough values for a verdict."""
         return bool(before.sum() and now.sum())

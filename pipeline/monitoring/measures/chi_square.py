@@ -15,6 +15,8 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 
 class ChiSquare(OfValues):
+    """From 0 on, without a unit; 0 where neither sample has a value."""
+
     name = "chi-square"
 
     def distance(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:

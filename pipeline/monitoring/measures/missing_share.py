@@ -9,6 +9,8 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 
 class MissingShare(OfShare):
+    """The difference of two shares of all rows, from 0 to 1."""
+
     name = "missing"
     # One week in a year may lack a column in 2 % of its rows, as where a storm takes a weather station: half a year does not tell of it.
     least_limit = 0.05

@@ -14,6 +14,8 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 
 class OutsideShare(OfValues):
+    """From 0 to 1, of the values now: those in buckets that the reference left empty."""
+
     name = "outside"
     decides = True
     least_limit = 1 / 3

@@ -17,6 +17,8 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 
 class Psi(OfValues):
+    """From 0 on, in nats. `least` is the 95 % quantile of what chance alone gives."""
+
     name = "PSI"
     decides = True
 

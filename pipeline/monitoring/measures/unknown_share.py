@@ -13,6 +13,8 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 
 class UnknownShare(OfShare):
+    """The difference of two shares of the values that are there; told beside the verdict, which it does not decide."""
+
     name = "unknown"
     decides = False
 

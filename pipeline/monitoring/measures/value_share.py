@@ -13,6 +13,8 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 
 class ValueShare(Measure):
+    """In nats, from 0 on: ln 4 where a quarter of the usual values is left. 0 for columns that lack none."""
+
     name = "values"
     decides = True
     # A quarter of the usual ones.
@@ -30,6 +32,12 @@ class ValueShare(Measure):
     def least(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> float:
         expected = float(now.sum()) * float(self._share(column, before))
         return float(-np.log1p(-min(1.6449 / np.sqrt(max(expected, 1.0)), 0.9)))
+
+    def seldom(self, column: ColumnLayout, before: np.ndarray, rows: int) -> float:
+        """To the end, where so few values are expected that none at all is chance."""
+        none = np.eye(column.cells)[column.special("missing")] * rows
+        expected = rows * float(self._share(column, before))
+        return float(self.distance(column, before, none)) if np.exp(-expected) > 1e-4 else 0.0
 
     def told(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray, limit: float) -> str:
         shares = [1 - float(c[column.special("missing")] / max(c.sum(), 1)) for c in (before, now)]

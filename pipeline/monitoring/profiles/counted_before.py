@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Mapping
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline.monitoring.profiles import in_memory
 from pipeline.monitoring.profiles.layout import ColumnLayout, Layout, Table
 from pipeline.monitoring.profiles.profile import Profile, total
-from pipeline.monitoring.profiles.reference import Reference
+from pipeline.monitoring.profiles.reference import Reference, kept_under
 
 Days = Mapping[date, Profile]
 
@@ -72,9 +72,9 @@ def rows_a_day(days: pd.Series) -> dict[date, int]:
     return dict(zip(counts.index.date, counts.tolist(), strict=True))
 
 
-def by_week(days: Days, layout: Layout) -> dict[date, Profile]:
-    """The sums of each week, under its Monday."""
-    weeks: dict[date, list[Profile]] = {}
-    for at, profile in days.items():
-        weeks.setdefault(at - timedelta(days=at.weekday()), []).append(profile)
-    return {at: total(profiles, layout) for at, profiles in weeks.items()}
+def kept(days: Days, layout: Layout) -> dict[date, Profile]:
+    """The profiles as a reference keeps them (see kept_under)."""
+    under: dict[date, list[Profile]] = {}
+    for at, profile in zip(kept_under(pd.Series(pd.to_datetime([*days]))).dt.date, days.values(), strict=True):
+        under.setdefault(at, []).append(profile)
+    return {at: total(profiles, layout) if len(profiles) > 1 else profiles[0] for at, profiles in under.items()}

@@ -97,6 +97,9 @@ class ColumnLayout:
 
 @dataclass(frozen=True)
 class Layout:
+    """The cells of each column, in which profiles count: two profiles can be compared and added where their layouts are
+    equal."""
+
     columns: tuple[ColumnLayout, ...]
 
     def as_dict(self) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from pipeline.monitoring.profiles.slicing import with_slices
 KEPT = b"perennial.profiles"
 # What is known of the version that learnt from it, beside the profiles.
 OF_VERSION = ("importances", "quality", "answers")
-# A window of years is kept by weeks: a day of them would say no more.
-MOST_DAYS = 800
+# Days that are further back are kept by weeks: so many are enough to say how days differ. They are whole weeks.
+MOST_DAYS = 798
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def reference_of(
     layout = drawn(rows, numeric, categorical, by)
     if rows.empty:
         return Reference(layout, {}, times is not None)
-    days = _days_of(times) if times is not None else _blocks(len(rows))
+    days = kept_under(days_of(times)) if times is not None else _blocks(len(rows))
     return Reference(layout, in_memory.by_day(rows, layout, days), times is not None)
 
 
@@ -147,19 +147,17 @@ def drawn(rows: Table, numeric: Sequence[str], categorical: Sequence[str], by: S
     return with_slices(layout, in_memory.profile_of(rows, named), by)
 
 
-def _days_of(times: pd.Series) -> pd.Series:
-    utc = days_of(times)
-    return utc - pd.to_timedelta(utc.dt.dayofweek, unit="D") if by_weeks(utc) else utc
-
-
 def days_of(times: pd.Series) -> pd.Series:
     """The day of each row in UTC, without a zone."""
     return pd.to_datetime(times, utc=True).dt.tz_localize(None).dt.floor("D")
 
 
-def by_weeks(days: pd.Series) -> bool:
-    """Whether so many days are kept by weeks."""
-    return bool((days.max() - days.min()).days > MOST_DAYS)
+def kept_under(days: pd.Series) -> pd.Series:
+    """The day that each of the days is counted under: itself, or of more than MOST_DAYS before the newest one the first of its week. Weeks
+    are counted back from the newest day, so that only the oldest one can be a part."""
+    ago = (days.max() - days).dt.days
+    week = days.max() - pd.to_timedelta(ago // 7 * 7 + 6, unit="D")
+    return days.where(ago < MOST_DAYS, week.clip(lower=days.min()))
 
 
 def _blocks(rows: int) -> pd.Series:

@@ -4,7 +4,8 @@ luck, so each retrain would be followed by the next one.
 So after a retrain the next one needs a proof of one of two: that versions of this model age, or that the live version has lost more since the last retrain, by
 more than its noise. Without labels, or after a year, time alone is enough. That the last one is better than the version before proves
 neither: the luck of one draw looks the same, and where it was a cure, what it cured is over. And a change that it did not cure was there when it was
-new, so it is no rise: it is retrained for once. Where it goes on rising it is the same change (same_change.py). Proven is what is over so many standard errors that a look each week for a year hardly ever
+new, so it is no rise: it is retrained for once. Where it goes on rising it is the same change (same_change.py). What was cured in part, as by a
+version that learnt from rows of before the change too, is retrained for once more when a version learns from none of these (partly_cured.py). Proven is what is over so many standard errors that a look each week for a year hardly ever
 says so by chance (Student's t, for a spread of few windows is itself hardly known).
 """
 
@@ -18,6 +19,7 @@ from scipy.special import stdtrit
 from pipeline.policy.guards import LONGEST_DAYS
 from pipeline.policy.retraining.base import Known
 from pipeline.policy.retraining.figures import figure
+from pipeline.policy.retraining.partly_cured import taken_off
 from pipeline.policy.retraining.same_change import FIRST, noise, not_taken_off
 from pipeline.policy.retraining.staleness import Staleness, fitted, pairs_of
 
@@ -28,11 +30,16 @@ FEWEST = 3
 
 
 def not_cured(
-    known: Known, prior: Staleness, window_days: float, due_after_days: float, in_vain: int | None = None
+    known: Known,
+    prior: Staleness,
+    window_days: float,
+    due_after_days: float,
+    in_vain: int | None = None,
+    learns_days: float = math.inf,
 ) -> str:
     """Why nothing speaks for another retrain since the last one; '' where something does. `prior` is the excess by age of a backtest, or the
     guess that a retrain is due after so many days. `in_vain` is the window from which on a version counts that was asked for and trained, and
-    did not go live."""
+    did not go live. A version learns from the rows of `learns_days`."""
     newest = len(known.born) - 1
     since = max(int(known.born[newest]), -1 if in_vain is None else in_vain)
     days = (known.now - since) * window_days
@@ -49,8 +56,14 @@ def not_cured(
     if _risen(losses):
         same = not_taken_off(known, since)
         return f"{_trained_on(known)}: {same}, and {_no_age(prior)}" if same else ""
+    uncured = _uncured(known, since, losses)
+    part = _partly(known, since) if uncured else ""
+    if part and days >= learns_days:
+        return ""
+    if part:
+        return f"{part}; nothing has moved since, and until {learns_days:g} days after it a retrain learns from some of the same rows"
     return (
-        f"{_uncured(known, since, losses)}nothing is shown to have moved since the last retrain: in the {len(losses)} labelled windows since, the loss of "
+        f"{uncured}nothing is shown to have moved since the last retrain: in the {len(losses)} labelled windows since, the loss of "
         f"{known.called(known.live)} has not risen above its noise{_gain(known, since)}, and {_no_age(prior)}"
     )
 
@@ -67,6 +80,21 @@ def _uncured(known: Known, since: int, losses: np.ndarray) -> str:
     return (
         f"{_trained_on(known)}: {known.called(known.live)} loses "
         f"{figure(float(losses.mean()))} a row since, {known.called(newest - 1)} lost {figure(float(new.mean()))} when it was new; "
+    )
+
+
+def _partly(known: Known, since: int) -> str:
+    """That the newest version has cured a part of the change that it was trained for; '' where that is not proven."""
+    found = taken_off(known, since)
+    if found is None:
+        return ""
+    rise, gap, error, windows = found
+    if not _proven(gap, error, windows - 1):
+        return ""
+    newest = len(known.born) - 1
+    return (
+        f"{known.called(newest)} has cured a part of the change that it was trained on: {known.called(newest - 1)} had come to lose {figure(rise)} "
+        f"a row more than when it was new, {known.called(newest)} has lost {figure(gap)} less than it on the same rows, and still more than that one then"
     )
 
 

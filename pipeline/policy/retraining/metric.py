@@ -11,7 +11,7 @@ from pipeline.policy.retraining.spell import spell_of
 
 @dataclass(frozen=True)
 class Metric:
-    """`rise` is the share by which the mean loss of the last `recent` windows may be above that of the version's own `first` ones."""
+    """`rise` is the share of its size by which the mean loss of the last `recent` windows may be above that of the version's own `first` ones."""
 
     rise: float = 0.1
     recent: int = 3
@@ -27,13 +27,16 @@ class Metric:
             return Decision(
                 "wait", why, f"{self.first + self.recent - len(losses)} more labelled windows", 0.0, self.rise
             )
-        new, now = losses[: self.first].mean(), losses[-self.recent :].mean()
-        rise = float(now / new - 1)
+        new, now = float(losses[: self.first].mean()), float(losses[-self.recent :].mean())
+        # Money that decisions earn is a loss below zero, of which a smaller size is more; and none of 0 is a share.
+        size, more = abs(new), now - new
+        score, limit = (more / size, self.rise) if size else (more, 0.0)
+        told = f"{100 * score:+.1f} %, the limit is {100 * limit:+.1f} %" if size else "the limit is any loss above it"
         why = (
             f"{known.called(known.live)} lost {figure(now)} a row in its last {self.recent} labelled windows and {figure(new)} when it was new: "
-            f"{100 * rise:+.1f} %, the limit is {100 * self.rise:+.1f} %"
+            f"{told}"
         )
-        turn = f"a loss of {figure(new * (1 + self.rise))}"
-        if rise >= self.rise:
-            return Decision("retrain", why, f"{turn} or less", rise, self.rise)
-        return Decision("wait", why, f"{turn} or more", rise, self.rise)
+        turn = f"a loss of {figure(new + self.rise * size)}"
+        if more > 0 and score >= limit:
+            return Decision("retrain", why, f"{turn} or less", score, limit)
+        return Decision("wait", why, f"{turn} or more", score, limit)

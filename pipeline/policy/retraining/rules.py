@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.replay import replay
 from pipeline.policy.retraining.schedule import ALWAYS, NEVER, Schedule
 from pipeline.policy.retraining.staleness import backtested
-from pipeline.policy.retraining.value import HORIZON, Value
+from pipeline.policy.retraining.value import HORIZON, Value, horizon_of
 
 TUNED = "tuned schedule"
 
@@ -35,11 +37,12 @@ def tuned(before: History, cost: float) -> Tuned:
 
 def policies(before: History, cost: float, horizon: int = HORIZON) -> list[Policy]:
     """Those to replay on what comes after `before`, from which each takes its numbers; a retrain comes to `cost`, and by `value` has to pay
-    within `horizon` windows."""
+    within `horizon` windows. Of equal ones the first is recommended: none, then the one that goes on looking whether it pays."""
     gains = gains_of(before.losses, np.arange(before.windows), before.delay, all_pairs=True)
-    by_loss: list[Policy] = [
-        Metric(),
-        Forecast(gains),
-        Value(backtested(before.losses, before.drifted), horizon=horizon),
-    ]
-    return [NEVER, ALWAYS, tuned(before, cost), Drift(), *by_loss]
+    value = Value(backtested(before.losses, before.drifted), horizon=horizon)
+    return [NEVER, value, ALWAYS, tuned(before, cost), Drift(), Metric(), Forecast(gains)]
+
+
+def of_windows(days: float) -> Callable[[History, float], Sequence[Policy]]:
+    """`policies` where a window has so many days."""
+    return partial(policies, horizon=horizon_of(days))

@@ -39,6 +39,9 @@ CONFINED: dict[str, Any] = {
 
 
 class DockerEngine:
+    """Runs a slot as a container of the serving image, without privileges; its labels say home, model, slot and
+    version."""
+
     name = "docker"
 
     def __init__(self, settings: EngineSettings, *, prepare: bool = True) -> None:

@@ -61,6 +61,9 @@ class _Server:
 
 
 class ProcessEngine:
+    """Runs a slot as a process on a free port of the loopback address; a file below `home`/slots tells every other
+    process which one it is."""
+
     name = "process"
 
     def __init__(self, settings: EngineSettings) -> None:

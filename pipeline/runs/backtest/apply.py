@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 
@@ -24,8 +25,7 @@ def apply(project: Path, found: Backtest) -> str:
     if found.comparison.tells:
         wanted_keys |= {("policy", key): value for key, value in policy_of(found).items()}
     if found.windows is not None and found.windows.best.proven:
-        days = found.windows.best.days
-        wanted_keys["source", "window_days"] = int(days) if days == int(days) else days
+        wanted_keys["source", "window_days"] = _whole(found.windows.best.days)
     if not wanted_keys:
         raise SettingsError(f"backtest {name} --apply", "writes nothing", found.recommendation)
     with file.open(encoding="utf-8", newline="") as opened:
@@ -36,12 +36,24 @@ def apply(project: Path, found: Backtest) -> str:
         block[section] = {**(block.get(section) or {}), key: value}
         text = _with_key(text, name, section, key, str(value))
     # By the values, so that no form of YAML that somebody writes can lose a key.
-    if yaml_file.parse(text) != wanted:
+    if not _says(text, wanted):
         keys = " and ".join(f"models.{name}.{section}.{key}: {value}" for (section, key), value in wanted_keys.items())
         raise SettingsError(str(file), "cannot be changed by its lines alone", f"write {keys} by hand")
     yaml_file.replace(file, text)
     told = [f"models.{name}.{section}.{key}: {v}" for (section, key), v in wanted_keys.items() if key != "every_days"]
     return f"params.yaml has {' and '.join(told)} now"
+
+
+def _whole(days: float) -> float:
+    """As a person writes it: 21, not 21.0."""
+    return int(days) if days == int(days) else days
+
+
+def _says(text: str, wanted: Any) -> bool:
+    try:
+        return bool(yaml_file.parse(text) == wanted)
+    except yaml.YAMLError:
+        return False
 
 
 def policy_of(found: Backtest) -> dict[str, Any]:
@@ -52,32 +64,48 @@ def policy_of(found: Backtest) -> dict[str, Any]:
     elif best != rules.TUNED:
         return {"rule": best}
     # A schedule that never comes is never.
-    return {"rule": rules.NEVER.name} if every is None else {"rule": "schedule", "every_days": every * found.span.days}
+    return (
+        {"rule": rules.NEVER.name}
+        if every is None
+        else {"rule": "schedule", "every_days": _whole(every * found.span.days)}
+    )
 
 
 def _with_key(text: str, model: str, part: str, key: str, value: str) -> str:
     """The text with this key of a section of the model; as it is where its lines do not show where that stands."""
     root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     block = _value(_value(root, "models"), model)
-    section = _value(block, part)
-    lines = text.splitlines(keepends=True)
-    ends = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+    section, pair = _value(block, part), f"{key}: {value}"
     if (node := _value(section, key)) is not None:
-        line, start, end = lines[node.start_mark.line], node.start_mark.column, node.end_mark.column
-        lines[node.start_mark.line] = f"{line[:start]}{value}{line[end:]}"
-    elif _on_lines(section):
-        at = section.value[0][0].start_mark
-        lines.insert(at.line, f"{' ' * at.column}{key}: {value}{ends}")
-    elif _on_lines(block):
-        at = block.value[0][0].start_mark
-        indent = " " * at.column
-        lines.insert(at.line, f"{indent}{part}:{ends}{indent}  {key}: {value}{ends}")
-    return "".join(lines)
+        return _put(text, node.start_mark, node.end_mark, value)
+    if isinstance(section, yaml.MappingNode):
+        return _with_pair(text, section, pair, [pair])
+    if section is not None:
+        # Empty, or null: behind a colon there has to be a space.
+        space = " " if section.start_mark.column == section.end_mark.column else ""
+        return _put(text, section.start_mark, section.end_mark, f"{space}{{{pair}}}")
+    return _with_pair(text, block, f"{part}: {{{pair}}}", [f"{part}:", f"  {pair}"])
 
 
-def _on_lines(node: yaml.Node | None) -> TypeGuard[yaml.MappingNode]:
-    """Whether it has keys, each on a line of its own."""
-    return isinstance(node, yaml.MappingNode) and bool(node.value) and not node.flow_style
+def _with_pair(text: str, node: yaml.Node | None, in_braces: str, on_lines: Sequence[str]) -> str:
+    """The text with a further pair at the begin of the mapping, in braces or on lines, as its others stand."""
+    if not isinstance(node, yaml.MappingNode):
+        return text
+    if node.flow_style:
+        begin = text.find("{", _place(text, node.start_mark)) + 1
+        return f"{text[:begin]}{in_braces}{', ' if node.value else ''}{text[begin:]}"
+    at = node.value[0][0].start_mark
+    ends = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    return _put(text, at, at, "".join(f"{line}{ends}{' ' * at.column}" for line in on_lines))
+
+
+def _put(text: str, start: yaml.Mark, end: yaml.Mark, value: str) -> str:
+    return f"{text[: _place(text, start)]}{value}{text[_place(text, end) :]}"
+
+
+def _place(text: str, mark: yaml.Mark) -> int:
+    """By line and column: the mark's own index does not count a byte order mark."""
+    return sum(map(len, text.splitlines(keepends=True)[: mark.line])) + mark.column
 
 
 def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 
 from pipeline.html.templates import rendered
 from pipeline.ledger.decision_events import BacktestDrawn, Backtested
 
-WIDTH, HEIGHT = 900.0, 240.0
+WIDTH, HEIGHT, SIDE = 900.0, 240.0, 600
 # Lines of this many policies can be told apart.
 COLOURS = ("#2b6cb0", "#b7791f", "#2f855a", "#b3261e", "#6b46c1", "#0e7490", "#9d174d", "#4d7c0f", "#7c5e3b", "#475569")
 
@@ -27,6 +28,8 @@ def backtest_page(
         Path(__file__).with_suffix(".html"),
         {
             **made.body(),
+            # A ledger of before has none.
+            "economics": {"currency": "", "value": None, **made.economics},
             "model": model,
             "others": others,
             "untrained": drawn.untrained if drawn is not None else {},
@@ -37,7 +40,8 @@ def backtest_page(
             "lines": _lines(saved),
             "zero": _scaled(saved)(0.0),
             "range": _range(saved),
-            "cells": _cells(losses) if losses else [],
+            "side": SIDE,
+            "cells": _cells(losses, drawn.window_starts) if drawn is not None and losses else "",
             "ages": [{**point, "high": max(0.0, point["excess"]) / _most(made.curve)} for point in made.curve],
         },
     )
@@ -70,23 +74,25 @@ def _lines(saved: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
     return found
 
 
-def _cells(losses: Sequence[Sequence[float | None]]) -> list[dict[str, Any]]:
+def _cells(losses: Sequence[Sequence[float | None]], starts: Sequence[str]) -> Markup:
     """A cell for each version and window: how much more the version lost than the best one that could answer there, by its share of
-    the largest such excess but for the highest twentieth."""
+    the largest such excess but for the highest twentieth. A template takes a while for ten thousand."""
     matrix = np.array(losses, "float64")
     # Window 0 has its own version, so that no column is empty.
     excess = matrix - np.nanmin(matrix, axis=0)
     most = float(np.nanquantile(excess, 0.95)) or 1.0
-    return [
-        {
-            "version": int(v),
-            "window": int(w),
-            "share": min(float(excess[v, w]) / most, 1.0),
-            "excess": float(excess[v, w]),
-            "loss": float(matrix[v, w]),
-        }
-        for v, w in np.argwhere(~np.isnan(matrix))
-    ]
+    opacity = 0.06 + 0.94 * np.minimum(excess / most, 1.0)
+    named, side = [escape(start) for start in starts], SIDE / len(starts)
+    rows = []
+    for v, (lost, more, shade) in enumerate(zip(matrix.tolist(), excess.tolist(), opacity.tolist(), strict=True)):
+        own = [
+            f'<rect x="{w * side:.2f}" width="{side:.2f}" height="{side:.2f}" fill-opacity="{shade[w]:.2f}">'
+            f"<title>as of {named[v]}, window of {named[w]}: {loss:.5g}, {more[w]:.3g} more than the best</title></rect>"
+            for w, loss in enumerate(lost)
+            if loss == loss
+        ]
+        rows.append(f'<g transform="translate(0 {v * side:.2f})">{"".join(own)}</g>')
+    return Markup(f'<g fill="var(--bar)">{"".join(rows)}</g>')
 
 
 def _most(curve: Sequence[Mapping[str, Any]]) -> float:

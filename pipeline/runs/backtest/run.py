@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, c
 from pipeline.policy.retraining.forecast import gains_of
 from pipeline.policy.retraining.recommendation import recommendation
 from pipeline.policy.retraining.staleness import backtested
-from pipeline.policy.retraining.value import horizon_of
 from pipeline.runs.backtest import page, past, training_windows
 from pipeline.runs.backtest.matrix import LossMatrix, build
 from pipeline.runs.backtest.past import Span
@@ -162,8 +160,7 @@ def backtest(
     counted = _rows_a_day(context, name, matrix, span)
     runs = costs.run_costs(context.ledger, context.params.prices, model=name)
     of = worth(model.economics, model.loss, context.params.prices, runs, counted)
-    policies = partial(rules.policies, horizon=horizon_of(span.days))
-    comparison = compare(matrix.history, of.retrain_in_loss(span.days), policies)
+    comparison = compare(matrix.history, of.retrain_in_loss(span.days), rules.of_windows(span.days))
     said = recommendation(comparison, of, span.days)
     lost = (
         training_windows.compared(name, model, root, folder, read, matrix, comparison, lengths, processes)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import PerennialError, SettingsError
+from pipeline.policy.retraining import rules
 from pipeline.policy.retraining.comparison import Comparison, Saved, compare, saving
 from pipeline.runs.backtest import past as pasts
 from pipeline.runs.backtest.matrix import LossMatrix, build
@@ -71,7 +72,8 @@ class TrainingWindows:
         best, own = self.best, self.own
         if best.own or best.saved is None:
             return f"keep source.window_days: {own.days:g}: no other window lost less under {self.policy}"
-        share = f"{1 - (best.loss or 0.0) / own.loss:.1%} less" if own.loss else "less"
+        # What decisions earn is a loss below zero.
+        share = f"{(own.loss - (best.loss or 0.0)) / abs(own.loss):.1%} less" if own.loss else "less"
         if not best.proven:
             return (
                 f"keep source.window_days: {own.days:g}: {best.name} days lost {share} under {self.policy}, and history cannot "
@@ -129,7 +131,7 @@ def compared(
     processes: int | None = None,
 ) -> TrainingWindows:
     """`own` is the matrix of the model's own window, on which the `comparison` was made. What is made is kept in `folder`."""
-    policy, cost = comparison.best.policy, comparison.cost
+    policy = comparison.best.policy
     found, trained = [], 0
     for days, whole in lengths.items():
         if days == model.source.window_days:
@@ -150,15 +152,16 @@ def compared(
             found.append(replace(window, reason=error.observation))
             continue
         trained += other.trained
-        found.append(_beside(window, own, other, comparison, policy, cost))
+        found.append(_beside(window, own, other, comparison, past.span.days))
     return TrainingWindows(policy, tuple(found), trained)
 
 
 def _beside(
-    window: TrainingWindow, own: LossMatrix, other: LossMatrix, comparison: Comparison, policy: str, cost: float
+    window: TrainingWindow, own: LossMatrix, other: LossMatrix, comparison: Comparison, days: float
 ) -> TrainingWindow:
-    """On the windows that both were compared on: both matrices end with the same one."""
-    there = compare(_in_unit(other, own), cost).of(policy)
+    """On the windows of so many days that both were compared on: both matrices end with the same one."""
+    policy, cost = comparison.best.policy, comparison.cost
+    there = compare(_in_unit(other, own), cost, rules.of_windows(days)).of(policy)
     both = min(len(there.costs), len(comparison.best.costs))
     saved = saving(there.costs[-both:], comparison.best.costs[-both:])
     loss = there.outcome.by_window.sum() / own.history.weights[-len(there.costs) :].sum()

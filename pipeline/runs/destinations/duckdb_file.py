@@ -26,6 +26,9 @@ REFUSED_TYPES = {
 
 
 class DuckdbFile:
+    """Another process that writes the file is waited for, WAIT_S seconds at the most; then DestinationError is
+    raised."""
+
     def __init__(self, file: Path, table: str, model: str, parts: Path, key: str) -> None:
         self._file, self._table, self._model, self._parts, self._key = file, table, model, parts, key
 

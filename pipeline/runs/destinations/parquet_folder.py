@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 
 class ParquetFolder:
+    """`folder` and `replace` raise DestinationError where the folder cannot be written; `key` is the setting that names
+    it."""
+
     def __init__(self, root: Path, model: str, key: str) -> None:
         self._root, self._model, self._key = root, model, key
 

@@ -27,6 +27,9 @@ KEY_COLUMNS = ("model", "interval_start", "interval_end")
 
 
 class SqlTable:
+    """Raises DestinationError for an address or driver that cannot be used; it never shows the address, which may hold
+    a password."""
+
     def __init__(self, url: str, table: str, model: str, parts: Path, key: str) -> None:
         self._table, self._model, self._parts, self._key = table, model, parts, key
         try:

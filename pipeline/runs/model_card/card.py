@@ -50,8 +50,8 @@ def _plain(text: str) -> str:
     return text.translate(MARKED)
 
 
-def html(card: Card) -> str:
-    """The card as a page of its own."""
+def html(card: Card, root: str = "") -> str:
+    """The card as a page of its own; `root` is the address of the pages that it leads to, '' where there are none."""
     sections: list[Section] = list(card.sections)
-    facts = {"model": card.model, "version": card.version, "made_at": card.made_at, "sections": sections}
+    facts = {"model": card.model, "version": card.version, "made_at": card.made_at, "sections": sections, "root": root}
     return rendered(Path(__file__).with_name("card.html"), facts)

@@ -11,6 +11,7 @@ from pipeline.runs.model_card.known import ROLLOUTS, Known
 
 
 def history(known: Known) -> Section:
+    """When it was live, and the newest SHOWN of its rollouts, drift alarms and looks; times are UTC."""
     live = [[period.start, period.end or "now"] for period in known.live]
     looks = known.looks
     alarms = {alarm["since"]: alarm for entry in looks if (alarm := entry.event.alarm)}

@@ -23,6 +23,7 @@ PARTS = ("slice", "automatic_slices", "fairness")
 
 
 def metrics(known: Known) -> Section:
+    """On the held-out rows, each beside its interval and what a guess without a model scores."""
     evaluation, intervals = known.records.file("metrics.json"), known.records.file(INTERVALS)
     naive = evaluation.get("baseline") or {}
     rows = [
@@ -41,7 +42,7 @@ def metrics(known: Known) -> Section:
         "Metrics",
         [("measured on", f"{said(evaluation.get('rows'))} held-out rows")],
         [table],
-        ["The intervals leave out the held-out days, one at a time: rows of one day go together."] if intervals else (),
+        ["The intervals draw whole held-out days: rows of one day go together."] if intervals else (),
     )
 
 
@@ -52,6 +53,8 @@ def _figure(metric: str, value: Any) -> str:
 
 
 def explanation(known: Known) -> Section:
+    """What moves its predictions: the columns by size of effect, the largest first; empty where no explanation is
+    recorded."""
     try:
         found = Explanation.read(known.records.file(SHAP))
     except (KeyError, TypeError):
@@ -72,6 +75,7 @@ def parts(known: Known) -> Section:
 
 
 def gates(known: Known) -> Section:
+    """Every verdict as it was given, also those that were warnings or could not be judged."""
     rows = [
         [
             verdict.gate,

@@ -8,20 +8,21 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
 from pipeline.context import Context
 from pipeline.errors import PerennialError
+from pipeline.gates.measured_rows import Measured
 from pipeline.ledger.usage_events import BytesMoved
-from pipeline.monitoring import quality_interval
 from pipeline.registry import card_records
 from pipeline.registry.card_records import CARD, CARD_PAGE, INTERVALS, SHAP, SHAP_PICTURE
 from pipeline.runs.explanation_picture import picture
 from pipeline.runs.model_card.card import card, html, markdown
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model
-from pipeline.training import tasks, weights
+from pipeline.training import tasks
 from pipeline.training.evaluate import Evaluation
 from pipeline.training.explanation import explanation
 from pipeline.training.tasks import Answers
@@ -76,20 +77,8 @@ def measured(model: Model, files: Artifacts) -> Mapping[str, str]:
 
 
 def intervals(model: Model, held_out: pd.DataFrame, evaluation: Evaluation) -> dict[str, list[float]]:
-    """The 95 % interval of each metric whose held-out days tell one."""
-    task, target = tasks.of(model.training), held_out[model.training.target].to_numpy()
-    answers, weight = Answers.of(held_out, evaluation.classes), weights.of(held_out, model.training, "evaluate")
-    days = held_out[model.source.event_time].to_numpy("datetime64[D]")
-
-    def found(metric: str) -> tuple[float, float] | None:
-        kind = tasks.METRICS[metric]
-
-        def score(rows) -> float:
-            own = Answers(answers.values[rows], answers.classes)
-            return task.score(metric, target[rows], own, None if weight is None else weight[rows])
-
-        largest, least = (1.0, float("-inf")) if kind.higher_is_better else (float("inf"), 0.0)
-        return quality_interval.interval(score, days, largest, least)
-
-    every = {metric: found(metric) for metric in evaluation.metrics if metric in tasks.METRICS}
-    return {metric: list(enclosed) for metric, enclosed in every.items() if enclosed is not None}
+    """The 95 % interval of each metric whose held-out days tell one; that of `evaluation.metric` is the gate metric_limit's."""
+    answers, measured_by = Answers.of(held_out, evaluation.classes), Measured.of(model, held_out)
+    of = {metric: value for metric, value in evaluation.metrics.items() if metric in tasks.METRICS}
+    found = {metric: replace(measured_by, metric=metric).metric_figure(value, answers) for metric, value in of.items()}
+    return {metric: list(figure.interval) for metric, figure in found.items() if figure.interval is not None}

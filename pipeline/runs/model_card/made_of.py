@@ -16,6 +16,7 @@ COLUMNS_SHOWN = 200
 
 
 def purpose(known: Known) -> Section:
+    """What is predicted and whose it is; a note where the block says no purpose."""
     manifest = known.records.file("package/manifest.json")
     facts = [
         ("purpose", said(known.block.get("description"))),
@@ -30,6 +31,8 @@ def purpose(known: Known) -> Section:
 
 
 def identity(known: Known) -> Section:
+    """The version's names and digests: what to look for in MLflow, git and the ledger, and the command that makes it
+    again."""
     tags, code = known.records.tags, known.records.tags.get(CODE_TAG)
     uncommitted = tags.get("perennial.uncommitted") == "true"
     return Section(
@@ -50,6 +53,7 @@ def identity(known: Known) -> Section:
 
 
 def data(known: Known) -> Section:
+    """Where the rows came from, how many were left out and why, and which were held out; numbers are of rows."""
     source, counts = known.section("source"), known.records.file("snapshot.json")
     checked, evaluation = known.records.file("validation.json"), known.records.file("metrics.json")
     start, end, held_out = window(known)
@@ -108,6 +112,7 @@ def _delay(delay: Any) -> str:
 
 
 def features(known: Known) -> Section:
+    """The columns that a request has, with what a value may be; COLUMNS_SHOWN of them at the most."""
     columns = (known.records.file("package/manifest.json").get("schema") or {}).get("columns") or ()
     rows = [[c["name"], c.get("kind", ""), "; ".join(_rules(c)) or "any value"] for c in columns[:COLUMNS_SHOWN]]
     more = len(columns) - len(rows)
@@ -130,6 +135,7 @@ def _rules(column: dict[str, Any]) -> Iterator[str]:
 
 
 def training(known: Known) -> Section:
+    """The estimator as it learnt: options that a search chose, encodings by column, and what training remarked."""
     settings, evaluation = known.section("training"), known.records.file("metrics.json")
     manifest, search = known.records.file("package/manifest.json"), evaluation.get("search") or {}
     encodings = (evaluation.get("encodings") or {}).get("by_column") or {}

@@ -19,11 +19,13 @@ from pipeline.settings.models import time_of
 
 @dataclass(frozen=True)
 class Versions:
-    """A model's versions by number, the oldest first: `kept` has the reason of each that stays; `gone` were pruned before."""
+    """A model's versions by number, the oldest first: `kept` has the reason of each that stays; `gone` were pruned before. `mlflow_runs` are
+    the ids of MLflow's runs that made one, also one whose number came again."""
 
     registered: Mapping[str, VersionRegistered]
     kept: Mapping[str, str]
     gone: frozenset[str]
+    mlflow_runs: frozenset[str] = frozenset()
 
     @property
     def removable(self) -> dict[str, VersionRegistered]:
@@ -42,7 +44,8 @@ def versions_of(context: Context, model: str, keep: Keep) -> Versions:
     # A number may come again, in a new registry.
     gone = {v for entry in pruned for v in entry.event.versions if v in newest and newest[v].seq < entry.seq}
     kept = _kept(context, model, keep, [e for e in newest.values() if e.event.version not in gone])
-    return Versions({number: entry.event for number, entry in newest.items()}, kept, frozenset(gone))
+    made = frozenset(entry.event.mlflow_run for entry in entries)
+    return Versions({number: entry.event for number, entry in newest.items()}, kept, frozenset(gone), made)
 
 
 def _kept(context: Context, model: str, keep: Keep, entries: list[Entry[VersionRegistered]]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -19,9 +19,9 @@ from pipeline.ledger import lease
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.prune_events import Pruned
 from pipeline.registry import pruning
-from pipeline.runs.pruning import data
+from pipeline.runs.pruning import beside, data
 from pipeline.runs.pruning.kept import Versions, versions_of
-from pipeline.workspaces import dvc_remote
+from pipeline.workspaces import dvc_remote, whole_files
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ ARTIFACTS, REFUSED, DATA = "artifacts in MLflow", "artifacts of refused runs in 
 @dataclass
 class PrunedModel:
     """What went of a model, or would go: the number of things by kind, their bytes, those of them that the DVC remote had, and the
-    versions that are gone with them."""
+    versions that are gone with them, as in the event `Pruned`."""
 
     model: str
     removed: Counter[str] = field(default_factory=Counter)
@@ -41,6 +41,8 @@ class PrunedModel:
     remote_size: int = 0
     versions: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
+    data_versions: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
 
     def add(self, kind: str, count: int, size: int) -> None:
         if count:
@@ -82,36 +84,48 @@ def prune(context: Context, run: str, models: Sequence[str] = (), dry_run: bool 
 
     Raises SettingsError when `keep` is wrong, and DataError or RemoteError when the data cannot be looked through.
     """
-    keep = context.params.keep
     of_models: dict[str, Versions] = {}
     pruned: list[PrunedModel] = []
     notes: list[str] = []
-    for model in models or _every_model(context):
-        try:
-            versions = versions_of(context, model, keep)
-            pruned.append(_model(context, run, model, versions, dry_run))
-            of_models[model] = versions
-        except (PerennialError, OSError) as error:
-            notes.append(f"{model} was left alone: {error}")
-            log.warning(notes[-1])
-    of_data: Counter[str] = Counter()
-    try:
-        # Also of a model that is not asked about: it brought a file first that another one had last.
-        of_data = _data(context, pruned, data.removable(context, of_models, keep), dry_run)
-    finally:
-        # What is gone is gone, also where the remote broke off.
-        if not dry_run:
-            _note(context, run, pruned)
+    names = models or _every_model(context)
+    # A look reads what it needs of all models at once; what is removed goes by what is there at its moment.
+    with context.ledger.reading(names if dry_run else ()):
+        for model in names:
+            try:
+                versions, found = _model(context, run, model, dry_run)
+                pruned.append(found)
+                of_models[model] = versions
+            except (PerennialError, OSError) as error:
+                notes.append(f"{model} was left alone: {error}")
+                log.warning(notes[-1])
+        if dry_run:
+            removable = data.removable(context, of_models, context.params.keep)
+            of_data = _counted(pruned, removable, dvc_remote.kept(context.project, removable.hashes))
+        else:
+            of_data = _removed(context, run, pruned, of_models)
     return Pruning(tuple(pruned), of_data["files"], of_data["bytes"], tuple(notes), dry_run)
 
 
-def _data(context: Context, pruned: list[PrunedModel], brought: Mapping[str, str], dry_run: bool) -> Counter[str]:
-    """Removes the files of data, or counts those that would go, each for the model that brought it; returns their number and bytes."""
+def _removed(context: Context, run: str, pruned: list[PrunedModel], of_models: Mapping[str, Versions]) -> Counter[str]:
+    """Removes the files of data, and notes what is gone of each model; returns their number and bytes."""
+    try:
+        with beside.removing(context.ledger):
+            removable = data.removable(context, of_models, context.params.keep)
+            of_data = _counted(pruned, removable, dvc_remote.remove(context.project, removable.hashes))
+            _all_gone(pruned, removable)
+    finally:
+        # What is gone is gone, also where the remote broke off.
+        _note(context, run, pruned)
+    return of_data
+
+
+def _counted(pruned: list[PrunedModel], removable: data.Removable, files: Iterable[whole_files.Kept]) -> Counter[str]:
+    """Adds each of the files to the model that brought it, also one that nobody asked about: it brought a file first that another one had
+    last. Returns their number and bytes."""
     of = {each.model: each for each in pruned}
     sums: Counter[str] = Counter()
-    act = dvc_remote.kept if dry_run else dvc_remote.remove
-    for file in act(context.project, brought) if brought else ():
-        if (model := brought[file.md5]) not in of:
+    for file in files:
+        if (model := removable.hashes[file.md5]) not in of:
             of[model] = PrunedModel(model)
             pruned.append(of[model])
         of[model].add(DATA, 1, file.size)
@@ -120,12 +134,33 @@ def _data(context: Context, pruned: list[PrunedModel], brought: Mapping[str, str
     return sums
 
 
+def _all_gone(pruned: Sequence[PrunedModel], removable: data.Removable) -> None:
+    """Says of each model which data versions and runs have no files of their own any more, now that all went that may."""
+    for each in pruned:
+        each.data_versions = sorted(removable.versions.get(each.model, ()))
+        each.runs = sorted(removable.runs.get(each.model, ()))
+
+
 def _every_model(context: Context) -> Collection[str]:
     known = {entry.model for entry in context.ledger.newest(VersionRegistered)}
     return sorted(known | set(context.params.models) | set(context.params.broken))
 
 
-def _model(context: Context, run: str, model: str, versions: Versions, dry_run: bool) -> PrunedModel:
+def _model(context: Context, run: str, model: str, dry_run: bool) -> tuple[Versions, PrunedModel]:
+    """The model's versions, and what would go of it, or went."""
+    versions = versions_of(context, model, context.params.keep)
+    # Of a server's artifacts and deployer to ask twice takes longer than a lease.
+    if dry_run or not context.server_mode:
+        found = _of_versions(context, run, model, versions, dry_run=True)
+        if dry_run or not (found.removed or found.versions):
+            return versions, found
+    # No rollout may begin with a version that is on its way out, and what went live meanwhile stays.
+    with lease.held(context.ledger, model, wait_s=WAIT_S):
+        versions = versions_of(context, model, context.params.keep)
+        return versions, _of_versions(context, run, model, versions, dry_run=False)
+
+
+def _of_versions(context: Context, run: str, model: str, versions: Versions, dry_run: bool) -> PrunedModel:
     found = PrunedModel(model, kept=dict(versions.kept))
     keep, settings = context.params.keep, context.params.models.get(model)
     found.versions = sorted(versions.removable, key=int)
@@ -133,30 +168,29 @@ def _model(context: Context, run: str, model: str, versions: Versions, dry_run: 
     local += old_files.packages(context, model, versions.removable) + old_files.task_logs(context, model, keep)
     if dry_run:
         _count(found, pruning.large_files(context.registry, model, found.versions))
-        _elsewhere(context, run, found, dry_run)
-        for each in local:
-            found.add(each.kind, 1, each.size)
-        return found
-    # No rollout may begin with a version that is on its way out.
-    with lease.held(context.ledger, model, wait_s=WAIT_S):
+    else:
         for number in found.versions:
             log.info("%s version %s: removing its artifacts", model, number)
             _count(found, pruning.remove(context.registry, model, number, context.clock()))
-        _elsewhere(context, run, found, dry_run)
-        for each in local:
+    _elsewhere(context, run, found, versions, dry_run)
+    for each in local:
+        if not dry_run:
             old_files.remove(each)
-            found.add(each.kind, 1, each.size)
+        found.add(each.kind, 1, each.size)
     return found
 
 
-def _elsewhere(context: Context, run: str, found: PrunedModel, dry_run: bool) -> None:
+def _elsewhere(context: Context, run: str, found: PrunedModel, versions: Versions, dry_run: bool) -> None:
     """The artifacts of runs that made no version; on a server the pages of looks in MLflow, and the prediction log of the deployer."""
     keep, registry, model = context.params.keep, context.registry, found.model
     if keep.refused_days is not None:
         before = context.clock() - timedelta(days=keep.refused_days)
-        going_on = {name for (_, name), last in data.last_events(context.ledger, model).items() if last >= before}
-        made = {entry.event.mlflow_run for entry in context.ledger.events(VersionRegistered, model=model)}
-        for refused in pruning.refused_runs(registry, model, before, going_on, made):
+        refused_runs = pruning.refused_runs(registry, model, before, versions.mlflow_runs)
+        last = data.last_events(context.ledger, {pruning.run_of(refused) for refused in refused_runs})
+        for refused in refused_runs:
+            # It was begun again.
+            if last.get((model, pruning.run_of(refused)), data.LONG_AGO) >= before:
+                continue
             if dry_run:
                 _count(found, pruning.refused_files(registry, refused), REFUSED)
             else:
@@ -188,12 +222,14 @@ def _note(context: Context, run: str, pruned: Sequence[PrunedModel]) -> None:
     keep = context.params.keep.model_dump(exclude={"services_log_mb"})
     rules = {f"keep.{key}": value for key, value in keep.items()}
     for each in pruned:
-        if each.removed or each.versions:
+        if each.removed or each.versions or each.data_versions or each.runs:
             gone = Pruned(
                 removed=dict(each.removed),
                 bytes=each.size,
                 versions=each.versions,
                 rules=rules,
                 remote_bytes=each.remote_size,
+                data_versions=each.data_versions,
+                runs=each.runs,
             )
             context.ledger.append(gone, each.model, run)

@@ -124,13 +124,16 @@ class Task(ABC):
     def predict(self, fitted: BaseEstimator, features: pd.DataFrame) -> np.ndarray:
         """The predictions of a fitted pipeline, as in `Answers`."""
 
-    @abstractmethod
     def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
-        """All `metrics` by name, each row with its `weight`; NaN for one that these rows cannot tell."""
+        """All `metrics` by name, as `score` has each."""
+        return {metric.name: self.score(metric.name, target, answers, weight) for metric in self.metrics}
 
+    @abstractmethod
     def score(self, metric: str, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
-        """One of `scores`."""
-        return self.scores(target, answers, weight)[metric]
+        """One of `metrics`, each row with its `weight`; NaN where these rows cannot tell it.
+
+        It computes that one alone: permutation asks for it hundreds of times.
+        """
 
     @abstractmethod
     def guess(

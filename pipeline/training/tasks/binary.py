@@ -20,6 +20,8 @@ DECILES = tuple(range(10, 100, 10))
 
 
 class Binary(Task):
+    """Answers are float64 (rows,) in [0, 1]. Learning raises StageError for a target that is not both 0 and 1."""
+
     name = "binary"
     estimator = "classifier"
     output = "probability"
@@ -55,9 +57,6 @@ class Binary(Task):
         import numpy as np
 
         return np.array([0.0, 1.0]), np.column_stack([1 - answers.values, answers.values])
-
-    def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
-        return {metric.name: self.score(metric.name, target, answers, weight) for metric in self.metrics}
 
     def score(self, metric: str, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
         import numpy as np

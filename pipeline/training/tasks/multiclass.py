@@ -24,6 +24,9 @@ SHOWN = 5
 
 
 class Multiclass(Task):
+    """Answers are float64 (rows, classes), a probability each. Learning raises StageError for fewer than 3 classes, and
+    for over MOST_CLASSES."""
+
     name = "multiclass"
     estimator = "classifier"
     output = "probabilities"
@@ -84,21 +87,21 @@ class Multiclass(Task):
 
         return np.array(answers.classes, object), answers.values
 
-    def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
+    def score(self, metric: str, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
         import numpy as np
         from sklearn import metrics as sk
 
-        said = _likeliest(answers)
-        return {
-            "log_loss": float(np.average(_log_losses(target, answers), weights=weight)),
-            "accuracy": float(np.average(said == target, weights=weight)),
-            "macro_f1": float(
-                sk.f1_score(
-                    target.astype(str), said.astype(str), average="macro", zero_division=0, sample_weight=weight
-                )
-            ),
-            "roc_auc_ovr": _one_against_rest(target, answers, weight),
-        }
+        match metric:
+            case "log_loss":
+                return float(np.average(_log_losses(target, answers), weights=weight))
+            case "accuracy":
+                return float(np.average(_likeliest(answers) == target, weights=weight))
+            case "macro_f1":
+                labels = target.astype(str), _likeliest(answers).astype(str)
+                return float(sk.f1_score(*labels, average="macro", zero_division=0, sample_weight=weight))
+            case "roc_auc_ovr":
+                return _one_against_rest(target, answers, weight)
+        raise KeyError(metric)
 
     def row_losses(self, metric: str, target: np.ndarray, answers: Answers) -> np.ndarray | None:
         match metric:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 
 class Regression(Task):
+    """Answers are float64 (rows,) in the target's unit. Learning raises StageError for a target of one value, and for
+    negative counts."""
+
     name = "regression"
     estimator = "regressor"
     output = "number"
@@ -76,17 +79,22 @@ class Regression(Task):
 
         return np.asarray(fitted.predict(features), dtype="float64").reshape(-1)
 
-    def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
+    def score(self, metric: str, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
         from sklearn import metrics as sk
 
         prediction = answers.values
-        return {
-            "mae": float(sk.mean_absolute_error(target, prediction, sample_weight=weight)),
-            "rmse": float(sk.root_mean_squared_error(target, prediction, sample_weight=weight)),
-            "r2": float(sk.r2_score(target, prediction, sample_weight=weight)) if len(target) > 1 else float("nan"),
-            "pinball": float(sk.mean_pinball_loss(target, prediction, alpha=self.quantile, sample_weight=weight)),
-            "poisson_deviance": _poisson_deviance(target, prediction, weight),
-        }
+        match metric:
+            case "mae":
+                return float(sk.mean_absolute_error(target, prediction, sample_weight=weight))
+            case "rmse":
+                return float(sk.root_mean_squared_error(target, prediction, sample_weight=weight))
+            case "r2":
+                return float(sk.r2_score(target, prediction, sample_weight=weight)) if len(target) > 1 else float("nan")
+            case "pinball":
+                return float(sk.mean_pinball_loss(target, prediction, alpha=self.quantile, sample_weight=weight))
+            case "poisson_deviance":
+                return _poisson_deviance(target, prediction, weight)
+        raise KeyError(metric)
 
     def row_losses(self, metric: str, target: np.ndarray, answers: Answers) -> np.ndarray | None:
         import numpy as np
