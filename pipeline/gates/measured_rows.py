@@ -7,6 +7,7 @@ does not count.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -130,6 +131,6 @@ class Measured:
             learning_noise.error(self.task, self.metric, self.target, answers, weight, self.blocks, learnt) / unit
             for answers in compared
         ]
-        error = float(np.hypot(found.error, np.hypot(*each)))
+        error = math.hypot(found.error, *each)
         half = found.width * error
         return Figure(found.value, (found.value - half, found.value + half), error, found.width)
