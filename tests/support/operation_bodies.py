@@ -9,9 +9,17 @@ OPERATION_BODIES = [
             "bytes": 4_100_000,
             "versions": ["1"],
             "rules": {"keep.versions": 1, "keep.versions_days": 90, "keep.predictions_days": None},
+            "data_versions": [],
+            "runs": [],
         },
     ),
-    ("pruned", {"removed": {"files of data": 2}, "bytes": 90, "versions": [], "rules": {}, "remote_bytes": 80}),
+    (
+        "pruned",
+        {
+            **{"removed": {"files of data": 2}, "bytes": 90, "versions": [], "rules": {}, "remote_bytes": 80},
+            **{"data_versions": ["d1"], "runs": ["r1"]},
+        },
+    ),
     (
         "slot_used",
         {
