@@ -20,6 +20,7 @@ from benchmarks.policy_streams import Absent
 from pipeline.policy.retraining.base import History, Policy
 from pipeline.policy.retraining.drift import Drift
 from pipeline.policy.retraining.forecast import Forecast, gains_of
+from pipeline.policy.retraining.held import Held
 from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.replay import Outcome, oracle, replay
 from pipeline.policy.retraining.schedule import ALWAYS, NEVER, Schedule
@@ -84,9 +85,10 @@ def _policies(history: History, first: int) -> dict[str, Policy]:
     losses, drifted = history.losses[:first, :first], history.drifted[:first]
     curve = backtested(losses, drifted)
     gains = gains_of(losses, np.arange(first), history.delay, all_pairs=True)
-    named: dict[str, Policy] = {"always": ALWAYS, "drift": Drift(), "metric": Metric(), "never": NEVER}
-    named |= {"forecast": Forecast(gains), DEFAULT: Value(curve)}
-    return named | {_weighed(*weights): Value(curve, *weights) for weights in WEIGHTS}
+    by_losses: dict[str, Policy] = {"metric": Metric(), "forecast": Forecast(gains), DEFAULT: Value(curve)}
+    by_losses |= {_weighed(*weights): Value(curve, *weights) for weights in WEIGHTS}
+    held = {name: Held(rule, curve) for name, rule in by_losses.items()}
+    return {"always": ALWAYS, "drift": Drift(), "never": NEVER, **held}
 
 
 def _weighed(by_curve: float, by_loss: float) -> str:

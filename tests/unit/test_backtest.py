@@ -25,6 +25,7 @@ from pipeline.pages.backtest import backtest_page
 from pipeline.policy.retraining import rules
 from pipeline.policy.retraining.base import History
 from pipeline.policy.retraining.comparison import Saved, compare
+from pipeline.policy.retraining.held import Spans
 from pipeline.runs.backtest import matrix, parts, training_windows
 from pipeline.runs.backtest import past as pasts
 from pipeline.runs.backtest.matrix import LossMatrix, assembled, build
@@ -226,10 +227,10 @@ def test_training_windows_are_compared_by_the_very_policy_that_was_found() -> No
     age = np.arange(100) - np.arange(100)[:, None]
     losses = np.where(age < 0, np.nan, 1 + 0.01 * age)
     same = LossMatrix(History(losses, np.ones(100), 0, np.zeros(100, bool)), np.full(100, 50), 0, {}, ())
-    found = compare(same.history, 20.0, rules.of_windows(1))
+    found = compare(same.history, 20.0, rules.of_spans(Spans(1)))
     by_value = replace(found, policies=(found.of("value"),))
     assert by_value.best.outcome.retrained
-    assert training_windows._beside(TrainingWindow(60), same, same, by_value, 1).saved == Saved(0, 0, 0)
+    assert training_windows._beside(TrainingWindow(60), same, same, by_value, Spans(1)).saved == Saved(0, 0, 0)
 
 
 def test_the_tasks_of_a_dag_make_what_the_last_one_compares(project: Path, monkeypatch) -> None:

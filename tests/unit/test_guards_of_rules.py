@@ -9,10 +9,12 @@ import pytest
 
 from pipeline.ledger.decision_events import Backtested
 from pipeline.policy.guards import BY_LOSSES, goes_by_moves
-from pipeline.policy.retraining import cured, of_model
+from pipeline.policy.retraining import cured, of_model, rules
 from pipeline.policy.retraining.base import History
 from pipeline.policy.retraining.budget import Budget, Ceiling
 from pipeline.policy.retraining.forecast import gains_of
+from pipeline.policy.retraining.held import Held, Spans
+from pipeline.policy.retraining.replay import replay
 from pipeline.settings.policy import Policy
 
 WEEKS, SHIFT = 52, 20
@@ -73,6 +75,17 @@ def test_by_no_rule_a_world_that_does_not_change_is_retrained_for_twice_in_a_yea
     years = [year(seed) for seed in range(4)]
     assert max(len(retrains(name, each)) for each in years) <= 1
     assert max(len(retrains(name, each, guarded=False)) for each in years) > 1
+
+
+@pytest.mark.parametrize("name", ["value", "metric", "forecast"])
+def test_a_backtest_replays_a_rule_with_the_question_that_its_looks_ask(name):
+    """The same retrains, and each rule by losses of a backtest asks it."""
+    prior = of_model.value(SETTINGS, BACKTEST, COST).prior
+    for each in (year(seed) for seed in range(3)):
+        rule = Held(rule_of(name), prior, Spans(7.0, 56.0, SETTINGS.due_after_days))
+        assert list(replay(each, rule, COST).retrained) == retrains(name, each)
+    replayed = next(rule for rule in rules.policies(year(5), COST) if rule.name == name)
+    assert len(replay(year(0), replayed, COST).retrained) <= 1
 
 
 @pytest.mark.parametrize("name", BY_LOSSES)

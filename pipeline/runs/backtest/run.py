@@ -19,6 +19,7 @@ from pipeline.policy.economics import Figure, Worth, worth
 from pipeline.policy.retraining import covariates, rules
 from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, compare, excess_by_age
 from pipeline.policy.retraining.forecast import gains_of
+from pipeline.policy.retraining.held import Spans
 from pipeline.policy.retraining.recommendation import recommendation
 from pipeline.policy.retraining.staleness import backtested
 from pipeline.runs.backtest import page, past, training_windows
@@ -160,7 +161,8 @@ def backtest(
     counted = _rows_a_day(context, name, matrix, span)
     runs = costs.run_costs(context.ledger, context.params.prices, model=name)
     of = worth(model.economics, model.loss, context.params.prices, runs, counted)
-    comparison = compare(matrix.history, of.retrain_in_loss(span.days), rules.of_windows(span.days))
+    spans = Spans(span.days, model.source.window_days, model.policy.due_after_days)
+    comparison = compare(matrix.history, of.retrain_in_loss(span.days), rules.of_spans(spans))
     said = recommendation(comparison, of, span.days)
     lost = (
         training_windows.compared(name, model, root, folder, read, matrix, comparison, lengths, processes)

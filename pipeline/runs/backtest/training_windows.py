@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.errors import PerennialError, SettingsError
 from pipeline.policy.retraining import rules
 from pipeline.policy.retraining.comparison import Comparison, Saved, compare, saving
+from pipeline.policy.retraining.held import Spans
 from pipeline.runs.backtest import past as pasts
 from pipeline.runs.backtest.matrix import LossMatrix, build
 from pipeline.runs.backtest.past import Past, Span
@@ -152,16 +153,17 @@ def compared(
             found.append(replace(window, reason=error.observation))
             continue
         trained += other.trained
-        found.append(_beside(window, own, other, comparison, past.span.days))
+        spans = Spans(past.span.days, days, model.policy.due_after_days)
+        found.append(_beside(window, own, other, comparison, spans))
     return TrainingWindows(policy, tuple(found), trained)
 
 
 def _beside(
-    window: TrainingWindow, own: LossMatrix, other: LossMatrix, comparison: Comparison, days: float
+    window: TrainingWindow, own: LossMatrix, other: LossMatrix, comparison: Comparison, spans: Spans
 ) -> TrainingWindow:
-    """On the windows of so many days that both were compared on: both matrices end with the same one."""
+    """On the windows that both were compared on: both matrices end with the same one."""
     policy, cost = comparison.best.policy, comparison.cost
-    there = compare(_in_unit(other, own), cost, rules.of_windows(days)).of(policy)
+    there = compare(_in_unit(other, own), cost, rules.of_spans(spans)).of(policy)
     both = min(len(there.costs), len(comparison.best.costs))
     saved = saving(there.costs[-both:], comparison.best.costs[-both:])
     loss = there.outcome.by_window.sum() / own.history.weights[-len(there.costs) :].sum()
