@@ -120,12 +120,16 @@ def kept_versions(ledger: Ledger, name: str, live: LiveVersion) -> list[KeptVers
     """The live package and those that were live before it, by their as-of, the newest KEPT_VERSIONS; without those whose as-of nobody
     knows, as of versions that another home trained."""
     found: dict[PackageOfVersion, KeptVersion] = {}
-    registered = ledger.events(VersionRegistered, model=name)
-    for move in ledger.events(*MOVES, model=name):
-        package = PackageOfVersion(move.event.version, move.event.digest or "")
-        before = [r for r in registered if r.event.version == package.version and r.seq < move.seq]
-        if before and package.digest:
-            found[package] = KeptVersion(package, time_of(before[-1].event.as_of))
+    as_of: dict[str, str] = {}
+    registered, moves = ledger.events(VersionRegistered, model=name), ledger.events(*MOVES, model=name)
+    # A number may come again: it is of the version that was registered last before the move.
+    for entry in sorted([*registered, *moves], key=lambda entry: entry.seq):
+        event = entry.event
+        if isinstance(event, VersionRegistered):
+            as_of[event.version] = event.as_of
+        elif event.digest and event.version in as_of:
+            package = PackageOfVersion(event.version, event.digest)
+            found[package] = KeptVersion(package, time_of(as_of[event.version]))
     versions = sorted(found.values(), key=lambda kept: kept.as_of)[-KEPT_VERSIONS:]
     own = found.get(live.package)
     return versions if own is None or own in versions else [own, *versions[1:]]

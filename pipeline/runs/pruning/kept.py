@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from pipeline.context import Context
 from pipeline.ledger.events import VersionRegistered
@@ -27,7 +28,7 @@ class Versions:
     gone: frozenset[str]
     mlflow_runs: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def removable(self) -> dict[str, VersionRegistered]:
         return {
             number: event
