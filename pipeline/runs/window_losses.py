@@ -121,15 +121,16 @@ def kept_versions(ledger: Ledger, name: str, live: LiveVersion) -> list[KeptVers
     knows, as of versions that another home trained."""
     found: dict[PackageOfVersion, KeptVersion] = {}
     as_of: dict[str, str] = {}
-    registered, moves = ledger.events(VersionRegistered, model=name), ledger.events(*MOVES, model=name)
-    # A number may come again: it is of the version that was registered last before the move.
-    for entry in sorted([*registered, *moves], key=lambda entry: entry.seq):
-        event = entry.event
-        if isinstance(event, VersionRegistered):
-            as_of[event.version] = event.as_of
-        elif event.digest and event.version in as_of:
-            package = PackageOfVersion(event.version, event.digest)
-            found[package] = KeptVersion(package, time_of(as_of[event.version]))
+    registered = iter(ledger.events(VersionRegistered, model=name))
+    coming = next(registered, None)
+    for move in ledger.events(*MOVES, model=name):
+        # A number may come again: it is of the version that was registered last before the move.
+        while coming is not None and coming.seq < move.seq:
+            as_of[coming.event.version] = coming.event.as_of
+            coming = next(registered, None)
+        package = PackageOfVersion(move.event.version, move.event.digest or "")
+        if package.digest and package.version in as_of:
+            found[package] = KeptVersion(package, time_of(as_of[package.version]))
     versions = sorted(found.values(), key=lambda kept: kept.as_of)[-KEPT_VERSIONS:]
     own = found.get(live.package)
     return versions if own is None or own in versions else [own, *versions[1:]]
