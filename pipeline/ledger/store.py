@@ -192,12 +192,9 @@ class Ledger:
             return batched
         # By the index of runs: SQLite would take that of kinds or models.
         kind_of, model_of = (each.concat("") if run else each for each in (EVENTS.c.kind, EVENTS.c.model))
-        # For that order alone SQLite would read all that a model has.
-        query = (
-            sa.select(EVENTS)
-            .where(EVENTS.c.seq > after)
-            .order_by(EVENTS.c.seq if run or not kinds else EVENTS.c.seq + 0)
-        )
+        # For the order of `seq` alone SQLite would read all that a model has.
+        order = EVENTS.c.seq if run or not kinds else EVENTS.c.seq + 0
+        query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(order)
         if kinds:
             query = query.where(kind_of.in_([kind.KIND for kind in kinds]))
         if since:
