@@ -1,7 +1,8 @@
 """The newest look at what runs: the status of all models, which asks the router, the slots and MLflow.
 
 Of hundreds of models that takes seconds, and a slot that hangs takes the deadline. So a look is made in a thread, a page waits WAIT_S for it
-and then shows the look before it, which says when it was made. None is shown that is older than SHOWN_S: that one is waited for.
+and then shows the look before it, which says when it was made. It waits for the new one where the look before is older than SHOWN_S, or
+another version is live since.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def begin(context: Context) -> Callable[[], Look]:
     if kept is not None and kept.of == of and kept.age_s <= KEPT_S:
         return lambda: kept
     going_on, until = _going_on(context, of), time.monotonic() + WAIT_S
-    # Other settings, or another project, are waited for: what is said of a block has no age.
-    may_be_older = kept is not None and kept.age_s <= SHOWN_S and kept.of[:2] == of[:2]
+    # Other settings, routes, or another project, are waited for: what is said of a block, and what is live, have no age.
+    may_be_older = kept is not None and kept.age_s <= SHOWN_S and kept.of[:3] == of[:3]
     return lambda: _shown(going_on, kept if may_be_older else None, until)
 
 
@@ -78,7 +79,7 @@ def _going_on(context: Context, of: tuple[Any, ...]) -> Look:
     url = context.ledger.url
     with _LOCK:
         look = _GOES_ON.get(url)
-        if look is not None and not look.done.is_set() and look.of[:2] == of[:2]:
+        if look is not None and not look.done.is_set() and look.of[:3] == of[:3]:
             return look
         look = _GOES_ON[url] = Look(of, f"{context.clock():%H:%M:%S}", time.monotonic())
     threading.Thread(target=_make, args=(context, look), name="status of all models", daemon=True).start()
@@ -96,12 +97,12 @@ def _make(context: Context, look: Look) -> None:
 
 
 def _rests_on(context: Context) -> tuple[Any, ...]:
-    """What changes when a look would differ, but for slots that begin or cease to answer: project and settings first."""
+    """What changes when a look would differ, but for slots that begin or cease to answer: project, settings and routes first."""
     files = sorted(route_file.routes_folder(context.home).glob("*.yaml"))
     states = [(file.name, state.st_mtime_ns, state.st_size) for file in files if (state := _stat(file)) is not None]
     settings = _stat(context.project / "params.yaml")
     of_settings = (settings.st_mtime_ns, settings.st_size) if settings is not None else None
-    return (context.project, context.home), of_settings, context.ledger.head(), tuple(states)
+    return (context.project, context.home), of_settings, tuple(states), context.ledger.head()
 
 
 def _stat(file: Path) -> os.stat_result | None:

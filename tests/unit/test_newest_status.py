@@ -11,6 +11,7 @@ from pipeline.context import Context
 from pipeline.errors import LedgerError
 from pipeline.ledger.events import StepStarted
 from pipeline.pages import newest_status
+from pipeline.rollout.routing import route_file
 
 
 @pytest.fixture
@@ -56,6 +57,22 @@ def test_no_look_is_shown_that_is_too_old(world, monkeypatch):
     monkeypatch.setattr(newest_status, "SHOWN_S", 0.0)
     monkeypatch.setattr(newest_status, "KEPT_S", 0.0)
     looks.says = "2"
+    assert models(context) == [{"model": "2"}]
+
+
+def test_what_is_live_is_never_of_the_look_before(world):
+    """Once a route has moved the new look is waited for, also beside one that began before."""
+    context, looks = world
+    looks.may_end.set()
+    assert models(context) == [{"model": "1"}]
+    looks.may_end.clear()
+    context.ledger.append(StepStarted(), "churn", "r", "s")
+    assert models(context) == [{"model": "1"}]
+    routes = route_file.routes_folder(context.home)
+    routes.mkdir(parents=True)
+    (routes / "churn.yaml").write_text("version: 2")
+    looks.says = "2"
+    threading.Timer(3 * newest_status.WAIT_S, looks.may_end.set).start()
     assert models(context) == [{"model": "2"}]
 
 
