@@ -14,9 +14,9 @@ import duckdb
 
 from pipeline.data import statements
 
-# DuckDB's functions of the clock, some of which it reads as names of columns, and those of chance.
-CLOCK = frozenset({"now", "today", "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
-CLOCK |= {"get_current_time", "get_current_timestamp", "transaction_timestamp"}
+# DuckDB's words for the clock, which it reads as names of columns, its functions of the clock, and those of chance.
+CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+CLOCK = CLOCK_WORDS | {"now", "today", "get_current_time", "get_current_timestamp", "transaction_timestamp"}
 NO_SEED = -1
 CHANCE = frozenset({"random", "uuid", "gen_random_uuid", "uuidv4", "uuidv7"})
 WHY = {
@@ -45,19 +45,21 @@ def _found(node: Any) -> Iterator[tuple[str, str]]:
         return
     if not isinstance(node, dict):
         return
-    name = _name(node)
-    if name in CLOCK or (name == "age" and len(node["arguments"]) == 1):
-        yield "clock", name if node["class"] == "COLUMN_REF" else f"{name}()"
-    if name in CHANCE and node["class"] == "FUNCTION":
-        yield "chance", f"{name}()"
+    function, column = _names(node)
+    if column in CLOCK_WORDS:
+        yield "clock", column
+    if function in CLOCK or (function == "age" and len(node["arguments"]) == 1):
+        yield "clock", f"{function}()"
+    if function in CHANCE:
+        yield "chance", f"{function}()"
     if (sample := node.get("sample")) and sample["seed"] == NO_SEED:
         yield "sample", "USING SAMPLE"
     yield from _found(list(node.values()))
 
 
-def _name(node: dict[str, Any]) -> str:
-    """That of a function, or of a column without its table's; '' for other nodes."""
+def _names(node: dict[str, Any]) -> tuple[str, str]:
+    """That of a function, and that of a column without its table's; '' where the node is none."""
     if node.get("class") == "FUNCTION":
-        return str(node["function_name"]).lower()
+        return str(node["function_name"]).lower(), ""
     names = node.get("column_names") if node.get("class") == "COLUMN_REF" else None
-    return str(names[0]).lower() if names and len(names) == 1 else ""
+    return "", str(names[0]).lower() if names and len(names) == 1 else ""

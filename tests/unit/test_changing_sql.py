@@ -26,6 +26,7 @@ def test_a_clock_chance_and_a_sample_are_found(query, found):
     [
         "SELECT * FROM t WHERE seen_at >= $start AND seen_at < $end",
         "SELECT age(signup, seen_at) AS since, t.now, random, '$start now() random()' AS text FROM t",
+        "SELECT age, today, now, uuid FROM t WHERE age > 3 ORDER BY age",
         "SELECT * FROM t USING SAMPLE 10% (bernoulli, 3)",
         "SELECT * FROM t TABLESAMPLE RESERVOIR(20) REPEATABLE (3)",
         "PIVOT t ON plan",
