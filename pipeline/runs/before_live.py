@@ -18,15 +18,12 @@ LATER = "a later look"
 def decided_then(ledger: Ledger, name: str, live: LiveVersion, as_of: datetime) -> RetrainDecided | None:
     """The receipt of the look as of then where what it decided, or what came after it, is live now: that look is over, and is no other one when
     it is repeated. None where it was not taken, or is of what is live."""
+    looks = [e.event for e in ledger.events(RetrainDecided, model=name) if e.event.as_of == as_of.isoformat()]
+    then = next((each for each in reversed(looks) if each.digest != live.digest and each.flips != LATER), None)
+    if then is None or (then.decision == "go back" and then.to_digest == live.digest):
+        return then
     trained = _trained(kept_versions(ledger, name, live), live)
-    for entry in reversed(ledger.events(RetrainDecided, model=name)):
-        then = entry.event
-        if then.as_of != as_of.isoformat() or then.digest == live.digest or then.flips == LATER:
-            continue
-        went_back = then.decision == "go back" and then.to_digest == live.digest
-        if went_back or (trained is not None and trained >= as_of):
-            return then
-    return None
+    return then if trained is not None and trained >= as_of else None
 
 
 def said(ledger: Ledger, name: str, live: LiveVersion, as_of: datetime) -> str:
