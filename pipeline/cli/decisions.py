@@ -11,11 +11,11 @@ from pipeline.cli.commands import Answer, as_of_look, context_of_a_person, known
 def decide(arguments: argparse.Namespace) -> Answer:
     from pipeline.accounts import waits
     from pipeline.accounts.statement import Terms
-    from pipeline.runs import receipt_calibration, retrain_decision
+    from pipeline.runs import looks_by_hand, receipt_calibration, retrain_decision
     from pipeline.runs.drift_check import check_drift
 
     context, name = context_of_a_person(), arguments.model
-    as_of, run = as_of_look(context, arguments.as_of), f"cli/decide/{name}"
+    as_of, run = as_of_look(context, arguments.as_of), looks_by_hand.run_of(name)
     by_drift = context.params.model(name).policy.rule == retrain_decision.DRIFT
     look = check_drift(context, run, name, as_of).as_dict() if by_drift else None
     receipt = retrain_decision.decide(context, run, name, as_of, look)

@@ -7,7 +7,6 @@ that is repeated sees what it saw. Past versions are scored by their packages: n
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from pipeline.policy.retraining.base import Known
 
-log = logging.getLogger(__name__)
 
 # The newest versions that were live, which may be gone back to; and the newest windows that are scored. Older windows count as they were
 # scored once: what a version lost when it was new tells how much more it loses now.
