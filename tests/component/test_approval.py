@@ -226,6 +226,7 @@ def test_only_people_who_are_named_may_approve(version):
     change_params(version.context.project, "models.churn.approval_by", ["cid"])
     version.context = replace(Context.here(), asked_by="ann")
     assert "was approved by bob, who is not in models.churn.approval_by (cid)" in version.refused()
+    assert version.approve("cid").event.by == "cid" and version.ready(), "who is named now decides anew"
 
 
 def test_a_person_approves_by_command(version):
