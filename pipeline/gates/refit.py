@@ -30,7 +30,7 @@ WORSE, LEVEL = 0.1, 0.95
 # By the begin of a class's name: why its fits go wrong, and (option, from, to) which keeps them from it.
 STEADIER = {
     "HistGradientBoostingClassifier": ("a class of few rows does that to boosting", ("l2_regularization", 0.0, 1.0)),
-    "SGD": ("its steps follow single rows in a random order", ("alpha", 0.0001, 0.01)),
+    "SGDClassifier": ("its steps follow single rows in a random order", ("alpha", 0.0001, 0.01)),
 }
 
 

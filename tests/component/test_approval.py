@@ -129,6 +129,10 @@ def test_what_was_swapped_after_the_approval_is_refused_by_name(version):
         undo()
         assert version.ready(), named
         assert len(version.context.ledger.events(DeployRefused)[-1].event.changed) == 1
+    report = version.artifacts / "gates.json"
+    report.rename(report.with_suffix(".kept"))
+    assert "its gates.json cannot be fetched" in version.refused()
+    assert "gates.json" in version.context.ledger.events(DeployRefused)[-1].event.why, "the audit has it"
 
 
 def test_who_asked_may_not_approve_where_users_are_known(version):
