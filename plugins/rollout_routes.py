@@ -9,6 +9,8 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from page_routes import in_words
+
 LONGEST_REASON, LONGEST_BODY = 500, 10_000
 VERSION = re.compile("[0-9]{1,9}")
 
@@ -65,14 +67,6 @@ def shown(make, say):
             return make(context)
     except PerennialError as error:
         return say(status_of(error), error)
-
-
-def in_words(status, error):
-    from html import escape
-
-    from fastapi.responses import HTMLResponse
-
-    return HTMLResponse(escape(str(error)), status_code=status)
 
 
 def said(status, error):
