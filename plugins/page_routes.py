@@ -40,6 +40,7 @@ def add_to(page, login):
 
 
 def answer_of(name):
+    """The route's function: the page `name` of what the address asks for."""
     from fastapi import Request
 
     def answer(request: Request):
@@ -83,6 +84,7 @@ def unshown(error):
 
 
 def in_words(status, why):
+    """A page that says why another one is not shown."""
     from fastapi.responses import HTMLResponse
 
     from pipeline.pages.answers import unshown_page

@@ -70,6 +70,7 @@ def shown(make, say):
 
 
 def said(status, error):
+    """Why a request was refused, as JSON {"error"}."""
     from fastapi.responses import JSONResponse
 
     return JSONResponse({"error": str(error)}, status_code=status)
