@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def prune(arguments: argparse.Namespace) -> Answer:
+    """Removes what the section keep lets go. Exit code 1 where a model was left alone, and why is said."""
     from pipeline.accounts.pauses import without_pauses
     from pipeline.runs.pruning import run
 

@@ -59,6 +59,8 @@ class Aliased:
 
 @dataclass(frozen=True)
 class Experiment:
+    """`lifecycle_stage` is active or deleted."""
+
     experiment_id: str
     lifecycle_stage: str
 
@@ -76,6 +78,8 @@ class Info:
 
 @dataclass(frozen=True)
 class Data:
+    """Of a run: its newest metrics, and params as the texts that were logged."""
+
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     params: Mapping[str, str]
@@ -90,11 +94,15 @@ class Made:
 
 @dataclass(frozen=True)
 class Outputs:
+    """The logged models that a run made."""
+
     model_outputs: list[Made] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Run:
+    """A run, in the parts of MLflow's own class."""
+
     info: Info
     data: Data
     outputs: Outputs
@@ -102,6 +110,8 @@ class Run:
 
 @dataclass(frozen=True)
 class LoggedModel:
+    """`artifact_location` is a path or URI."""
+
     artifact_location: str
 
 

@@ -40,6 +40,7 @@ class Person:
 
 
 def required(context: Context, name: str) -> bool:
+    """Whether `approval` of the model is required. Raises SettingsError for an unknown or broken block."""
     return context.params.model(name).approval == "required"
 
 

@@ -323,6 +323,7 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack, second_ver
             assert said in driver.find_element("tag name", "body").text
             assert len(driver.find_elements("css selector", ".js-plotly-plot")) == charts
             assert browser.faults(driver, 1280) + browser.faults(driver, 420) == []
+        assert browser.filtered(driver, "numbers", "maturity") == ["level"], "on a phone too"
         driver.get(link)
         assert "PSI" in driver.page_source
         driver.get(f"{stack.at.airflow}/perennial/reports/{FLIGHTS}/..%2F..%2Fsecrets.json")
