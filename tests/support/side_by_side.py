@@ -17,10 +17,20 @@ GROUPS = {
     # Tables that are read as the same rows are judged once.
     "tests/component/test_awkward_tables.py": "awkward tables",
     "tests/component/test_dags.py": "dags",
+    "tests/component/test_edge.py": "edge",
     "tests/component/test_flights_weeks.py": "flights",
     "tests/component/test_http_connection.py": "http connection",
-    "tests/component/test_postgres.py": "postgres",
-    "tests/component/test_server_files.py": "postgres",
+    "tests/component/test_large_numbers.py": "large numbers",
+    "tests/component/test_outsiders.py": "outsiders",
+    "tests/component/test_portfolio.py": "dags",
+    "tests/component/test_scales.py": "scales",
+    "tests/component/test_times_and_texts.py": "times and texts",
+    # A Postgres, or an S3.
+    "tests/component/test_dvc_remote.py": "stores",
+    "tests/component/test_postgres.py": "stores",
+    "tests/component/test_s3_source.py": "stores",
+    "tests/component/test_scoring_killed.py": "stores",
+    "tests/component/test_server_files.py": "stores",
     "tests/component/test_serving_process.py": "serving process",
     # Each imports Evidently, seconds of processor time in each process.
     "tests/unit/test_drift.py": "evidently",
