@@ -38,6 +38,8 @@ GROUPS = {
     "tests/unit/test_file_drift.py": "evidently",
     "tests/unit/test_measures.py": "evidently",
 }
+# Of the engines' tests one without load, so that the versions of them all are made while other workers have something to do.
+FIRST = "tests/engine/test_batch_scoring_live.py"
 # Of the engines' tests.
 LONG = ("tests/engine/test_killed.py", "tests/engine/test_strategies.py")
 # Of the unit tests the files with seconds of work, the longest first, so that none is begun when the other workers end.
@@ -63,6 +65,8 @@ def _rank(item: pytest.Item) -> int:
     if file in LONG_UNIT:
         return 5 + LONG_UNIT.index(file)
     tier = file.split("/")[1]
+    if file == FIRST:
+        return 1
     if tier == "engine":
         return 3 if file in LONG else 4
     return {"story": 0, "component": 1 if file in GROUPS else 2}.get(tier, 5 + len(LONG_UNIT))
