@@ -48,8 +48,8 @@ class Registered:
 
 
 @pytest.fixture
-def version(project, churn_artifacts):
-    change_params(project, "models.churn.approval", "required")
+def version(stored, churn_artifacts):
+    change_params(stored, "models.churn.approval", "required")
     context = replace(Context.here(), asked_by="ann")
     assert registered(context.registry, churn_artifacts, "one") == "1"
     client = context.registry.client()

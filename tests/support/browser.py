@@ -84,6 +84,11 @@ def press(driver: webdriver.Chrome, xpath: str) -> None:
     WebDriverWait(driver, 30).until(expected_conditions.element_to_be_clickable((By.XPATH, xpath))).click()
 
 
+def leave(driver: webdriver.Chrome) -> None:
+    """Closes the page. Airflow's own draws what is going on sixty times a second, without a graphics card, and asks again and again."""
+    driver.get("about:blank")
+
+
 def faults(driver: webdriver.Chrome, width: int) -> list[str]:
     """What is wrong with the page that is open when its window is `width` pixels wide: errors, what sticks out, what came from elsewhere."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
