@@ -310,3 +310,4 @@ def test_a_number_that_is_a_category_has_one_text_in_training_and_in_a_request(h
     duckdb_type = {np.float64: "DOUBLE", np.float32: "FLOAT"}[held]
     trained = connection.sql(f"SELECT {neutral_sql.category('c', duckdb_type)} FROM given").fetchall()
     assert [text for (text,) in trained] == [spelling.category(number, "number") for number in numbers]
+    assert [text for (text,) in trained] == [spelling.category(str(number), "number") for number in numbers]
