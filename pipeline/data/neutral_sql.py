@@ -38,11 +38,19 @@ def _text(column: str, duckdb_type: str) -> str:
         whole = f"CAST(CAST({cell} AS HUGEINT) AS VARCHAR)"
         return (
             f"CASE WHEN isnan({cell}) THEN NULL WHEN isinf({cell}) THEN {text} "
-            f"WHEN abs({cell}) < 1e38 AND {cell} = trunc({cell}) THEN {whole} ELSE {text} END"
+            f"WHEN abs({cell}) < 1e38 AND {cell} = trunc({cell}) THEN {whole} "
+            f"WHEN contains({text}, 'e-') THEN {_without_exponent(text)} ELSE {text} END"
         )
     if base == "DECIMAL" and not duckdb_type.replace(" ", "").endswith(",0)"):
         return f"rtrim(rtrim({text}, '0'), '.')"
     return text
+
+
+def _without_exponent(text: str) -> str:
+    """SQL for a fraction such as 1.5e-05 in plain digits, 0.000015, as a request's number is read."""
+    digits = f"regexp_replace(split_part({text}, 'e', 1), '[-.]', '', 'g')"
+    zeros = f"repeat('0', CAST(split_part({text}, 'e-', 2) AS INTEGER) - 1)"
+    return f"concat(CASE WHEN starts_with({text}, '-') THEN '-' ELSE '' END, '0.', {zeros}, {digits})"
 
 
 def is_time(duckdb_type: str) -> bool:

@@ -9,11 +9,14 @@ from decimal import Decimal
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from pipeline.data import neutral_sql
 from pipeline.rollout import replay
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.schema import Column, Reader, RowRefused, Schema, Unreadable, spelling, times
+from tests.support import in_memory
 from tests.support.spellings import KEYS
 
 NO_VALUE = [None, float("nan"), np.float32("nan"), pd.NaT, pd.NA, Decimal("NaN"), ""]
@@ -287,3 +290,24 @@ def test_a_package_from_before_schemas_reads_as_it_did():
     for refused in ({"age": 1, "shop": 1}, {"age": "1", "shop": "1"}, {"age": True, "shop": "1"}):
         with pytest.raises(BadRequest):
             reader.of_records([refused])
+
+
+@pytest.mark.parametrize("held", [np.float64, np.float32])
+def test_a_number_that_is_a_category_has_one_text_in_training_and_in_a_request(held):
+    """However small it is: DuckDB writes 0.00001 as 1e-05, and the model would know it by that name alone."""
+    numbers = [
+        held(f"{sign}{digits}e{exponent}") for sign in ("", "-") for digits in ("1", "2.5") for exponent in range(-9, 6)
+    ]
+    numbers += [
+        held(0),
+        held(0.30000000000000004),
+        held("1.234567e-30"),
+        np.finfo(held).tiny,
+        np.finfo(held).smallest_subnormal,
+    ]
+    table = pa.table({"c": pa.array(np.array(numbers, held))})
+    connection = in_memory.connection().register("given", table)
+    duckdb_type = {np.float64: "DOUBLE", np.float32: "FLOAT"}[held]
+    trained = connection.sql(f"SELECT {neutral_sql.category('c', duckdb_type)} FROM given").fetchall()
+    assert [text for (text,) in trained] == [spelling.category(number, "number") for number in numbers]
+    assert [text for (text,) in trained] == [spelling.category(str(number), "number") for number in numbers]

@@ -17,8 +17,8 @@ datetime  The times of `times.instant`: a text, or a time or a date as Arrow, nu
 text      A text as it is, no other cell. The model gets two numbers, its characters and its words (see `texts`).
 category  The column's spelling says what is one value. The training window decides it (`drawn` in pipeline.data), and
           `gates.contract.columns.NAME.type` pins it.
-          number  All values are numbers. 2, 2.0, "2", "2.0" and "+2" are "2"; 2.5 and "2.50" are "2.5". "007" is "7": a column with
-                  leading zeros is no such column.
+          number  All values are numbers. 2, 2.0, "2", "2.0" and "+2" are "2"; 2.5 and "2.50" are "2.5"; "1e-05" is "0.00001". "007" is
+                  "7": a column with leading zeros is no such column.
           truth   All values are booleans: each spelling of a boolean is "true" or "false".
           text    A text as it is: spaces, case and leading zeros count. A number 2 or 2.0 is "2", true is "true".
           A text that is no value of the spelling stays a category of its own, which no model has learnt.

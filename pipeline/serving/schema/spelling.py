@@ -26,8 +26,9 @@ MISSING = frozenset(
 # Python's float() takes 1_0 too. Each digit fits one place of the pattern only, or a long number that is none would be tried in
 # each way to cut it: 30,000 digits and a letter took a minute.
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-# A number as a category: without an exponent, which a piece of a hash may look like.
-PLAIN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
+# A number as a category: without an exponent, which a piece of a hash may look like, but for that of a small fraction, as pandas writes
+# 0.00001 into a CSV.
+PLAIN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE]-\d{1,3})?", re.ASCII)
 WHOLE_KEY = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 WORDS = {
     **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
