@@ -133,7 +133,8 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     log = traffic(context).predictions(name, start, as_of, share)
     requests, now = log.rows, counted.profile
     champion = live.version
-    reference, schema = _reference(context, name, live), _schema(context, name, live)
+    learnt_from, schema = _reference(context, name, live), _schema(context, name, live)
+    reference = _of_window(context, name, live, learnt_from, schema, as_of)
     found = drift_by_rows.found(context, name, live, reference, requests, schema)
     drift = _drift_verdict(context, name, reference, now, requests, schema, as_of, found)
     named = [feature.feature for feature in drift.moved]
@@ -153,7 +154,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         notes += _labels_due(live, mature, as_of)
     moved = {feature.feature: feature.shape for feature in drift.moved} if drift.changed else {}
     worse = retrain_policy.worse(quality, model.monitor)
-    trained_on = drift_alarm.learnt_by(context.ledger, name, live, reference)
+    trained_on = drift_alarm.learnt_by(context.ledger, name, live, learnt_from)
     base = {feature.feature: feature.base for feature in drift.moved if feature.base}
     look = Look(start, as_of, drift.verdict, moved, worse, trained_on, base, drift.unjudged)
     answers, estimated = _answers(context, name, live, reference, requests, counted)
@@ -199,6 +200,22 @@ def _reference(context: Context, name: str, champion: LiveVersion) -> Reference:
     schema = _schema(context, name, champion)
     whole = reference_of_version(context, name, champion.version, champion.digest, schema)
     return drift_reference.watched(whole, context.params.model(name))
+
+
+def _of_window(
+    context: Context, name: str, champion: LiveVersion, whole: Reference, schema: Schema, as_of: datetime
+) -> Reference:
+    """What the window is compared with: all that the version learnt from, or for a window of less than a day what has its hours."""
+    import pandas as pd
+
+    from pipeline.monitoring import drift_reference
+
+    model = context.params.model(name)
+    span = timedelta(days=model.monitor.window_days)
+    if span >= timedelta(days=1) or not whole.timed:
+        return whole
+    sample = pd.read_parquet(context.registry.reference_file(name, champion.version, champion.digest))
+    return drift_reference.of_hours(whole, sample, model, schema.doubles, as_of - span, as_of)
 
 
 def _drift_verdict(
