@@ -93,6 +93,17 @@ def of_hours(
     return whole.at_hours(_table(rows, model, doubles), rows[model.source.event_time], start, end)
 
 
+def newcomers(rows: pd.DataFrame, model: Model) -> dict[str, float]:
+    """Of each category that has any, the share of its held-out values that the rows before never had: of postcodes or hashes so many are usual."""
+    before, out = frames.before_held_out(rows, model), rows[frames.held_out(rows, model)]
+    found = {}
+    for name in model.training.categorical:
+        values = out[name].where(out[name] != frames.MISSING_CATEGORY).dropna()
+        if len(values) and (new := float((~values.isin(before[name])).mean())):
+            found[name] = round(new, 6)
+    return found
+
+
 def watched(whole: Reference, model: Model) -> Reference:
     """The profiles of the features whose drift is looked for."""
     numeric, categorical = names(features(model))

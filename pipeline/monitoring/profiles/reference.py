@@ -26,7 +26,7 @@ from pipeline.monitoring.profiles.slicing import with_slices
 
 KEPT = b"perennial.profiles"
 # What is known of the version that learnt from it, beside the profiles.
-OF_VERSION = ("importances", "quality", "answers")
+OF_VERSION = ("importances", "quality", "answers", "newcomers")
 # Days that are further back are kept by weeks: so many are enough to say how days differ. They are whole weeks.
 MOST_DAYS = 798
 
@@ -36,7 +36,8 @@ class Reference:
     """`days` are in the order of time; a table without times has its blocks of rows in their order, under made-up days, and `timed` is False.
 
     `importances` are those of the version that learnt from it, by feature; `quality` is its estimated_quality.QualityModel as a dict,
-    `answers` what answer_shift keeps of its answers to the held-out rows. They are empty where nobody measured them. `of_hours` says that the days
+    `answers` what answer_shift keeps of its answers to the held-out rows. `newcomers` has of each category the share of its held-out values that the rows before
+    never had. They are empty where nobody measured them. `of_hours` says that the days
     have the rows of some hours alone (see at_hours).
     """
 
@@ -46,6 +47,7 @@ class Reference:
     importances: Mapping[str, float] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
+    newcomers: Mapping[str, float] = field(default_factory=dict)
     of_hours: bool = False
 
     @cached_property
