@@ -205,4 +205,6 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
         return f"{said}; unproven: a window of less than a day is compared with {reference.rows:,} rows {OF_HOURS}"
     if window.span_days is not None and window.span_days < 1:
         return said + "; unproven: a window of less than a day is compared with whole days"
+    if window.span_days is not None and window.span_days < null_distribution.WEEK and window.span_days % 1:
+        return f"{said}; unproven: {window.span_days:g} days have some hours oftener than others, and are compared with whole days"
     return said

@@ -61,6 +61,15 @@ def test_a_file_of_some_hours_is_compared_with_the_same_hours(tmp_path):
     assert "unproven: a window of less than a day" in found.limits
 
 
+@pytest.mark.parametrize(("span", "unproven"), [(1, False), (1.5, True), (7.5, False)])
+def test_days_and_a_part_of_one_are_no_proof(span, unproven):
+    """Half a day more is compared with whole days, and said to be unproven; in a week it is little."""
+    rows = by_the_hour(184)
+    reference = reference_of(rows, ["warm"], [], rows["at"])
+    window = Window(profile_of(rows.tail(int(720 * span)), reference.layout), span)
+    assert ("have some hours oftener than others" in compare(reference, window, DriftLimits()).limits) == unproven
+
+
 @pytest.mark.parametrize(("every", "span"), [(7, 10), (30, 30), (30, 45)])
 def test_rows_that_come_in_loads_are_no_drift(every, span):
     """Each load is a little other than the one before, and a window has one of them, or two, as its first day will have it."""
