@@ -36,6 +36,7 @@ ALL = (
     "rollouts",
     "server",
     "policy",
+    "policy_further",
 )
 
 broken = []

@@ -15,12 +15,12 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks.limits import within_limit
-from benchmarks.policy_matrices import Cell, cells, history_of, make_missing
+from benchmarks.policy_matrices import Cell, cells, history_of, make_missing, spans_of
 from benchmarks.policy_streams import Absent
 from pipeline.policy.retraining.base import History, Policy
 from pipeline.policy.retraining.drift import Drift
 from pipeline.policy.retraining.forecast import Forecast, gains_of
-from pipeline.policy.retraining.held import Held
+from pipeline.policy.retraining.held import Held, Spans
 from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.replay import Outcome, oracle, replay
 from pipeline.policy.retraining.schedule import ALWAYS, NEVER, Schedule
@@ -68,26 +68,26 @@ def judged() -> bool:
         if cell.shuffled:
             nulls += _nulls(cell, history)
         else:
-            found += _in_cell(cell, history)
+            found += in_cell(cell, history)
         print(f"replayed {cell.file.stem}", file=sys.stderr)
     if absent:
         print(f"left out, because they were not made: {', '.join(absent)}")
     if not found:
         return False
     _table(found)
-    _by_stream(found)
+    by_stream(found)
     _left_out(found)
     return all([*_figures(found), _null_figure(nulls)])
 
 
-def _policies(history: History, first: int) -> dict[str, Policy]:
+def _policies(history: History, first: int, spans: Spans) -> dict[str, Policy]:
     """Each policy by its name, with what it has learnt of the first windows."""
     losses, drifted = history.losses[:first, :first], history.drifted[:first]
     curve = backtested(losses, drifted)
     gains = gains_of(losses, np.arange(first), history.delay, all_pairs=True)
     by_losses: dict[str, Policy] = {"metric": Metric(), "forecast": Forecast(gains), DEFAULT: Value(curve)}
     by_losses |= {_weighed(*weights): Value(curve, *weights) for weights in WEIGHTS}
-    held = {name: Held(rule, curve) for name, rule in by_losses.items()}
+    held = {name: Held(rule, curve, spans) for name, rule in by_losses.items()}
     return {"always": ALWAYS, "drift": Drift(), "never": NEVER, **held}
 
 
@@ -95,9 +95,10 @@ def _weighed(by_curve: float, by_loss: float) -> str:
     return f"value {by_curve:g}/{by_loss:g}"
 
 
-def _in_cell(cell: Cell, history: History) -> list[Found]:
+def in_cell(cell: Cell, history: History) -> list[Found]:
+    """What the policies come to with each cost of a retrain."""
     first = round(TUNED_ON * history.windows)
-    policies = _policies(history, first)
+    policies = _policies(history, first, spans_of(cell))
     past = History(history.losses[:first, :first], history.weights[:first], history.delay, history.drifted[:first])
     found = []
     for cost in _costs(history, first):
@@ -131,7 +132,7 @@ def _nulls(cell: Cell, history: History) -> list[Found]:
     """The stream's rows in no order of time, with the costs of its real order."""
     ordered = history_of(Cell(cell.seed, False, cell.stream, cell.learner))
     first = round(TUNED_ON * history.windows)
-    policies = _policies(history, first)
+    policies = _policies(history, first, spans_of(cell))
     named = {name: policies[name] for name in ("never", DEFAULT)}
     return [
         Found(cell, cost, {name: replay(history, policy, cost, first) for name, policy in named.items()})
@@ -146,32 +147,35 @@ def _table(found: list[Found]) -> None:
     print("| policy | cost / cheapest possible in hindsight | against the tuned schedule | retrains | goes back |")
     print("|---|---|---|---|---|")
     names = [name for name in found[0].outcomes if not name.startswith("value ")]
-    for name in sorted(names, key=lambda name: -_mean(found, name, ORACLE)):
-        tuned = "–" if name == TUNED else f"{100 * (_mean(found, name, TUNED) - 1):+.1f} %"
+    for name in sorted(names, key=lambda name: -mean_ratio(found, name, ORACLE)):
+        tuned = "–" if name == TUNED else f"{100 * (mean_ratio(found, name, TUNED) - 1):+.1f} %"
         retrains = fmean(len(one.outcomes[name].retrained) for one in found)
         back = fmean(len(one.outcomes[name].went_back) for one in found)
-        print(f"| {name} | {_mean(found, name, ORACLE):.3f} | {tuned} | {retrains:.0f} | {back:.1f} |")
+        print(f"| {name} | {mean_ratio(found, name, ORACLE):.3f} | {tuned} | {retrains:.0f} | {back:.1f} |")
 
 
-def _by_stream(found: list[Found]) -> None:
+def by_stream(found: list[Found]) -> None:
+    """Prints a row for each stream."""
     print(f"\n| stream | cells | {DEFAULT} / oracle | / tuned schedule | never / oracle | tuned / oracle | way |")
     print("|---|---|---|---|---|---|---|")
     for stream in sorted({one.cell.stream for one in found}):
         here = [one for one in found if one.cell.stream == stream]
         figures = [
-            _mean(here, *pair) for pair in ((DEFAULT, ORACLE), (DEFAULT, TUNED), ("never", ORACLE), (TUNED, ORACLE))
+            mean_ratio(here, *pair)
+            for pair in ((DEFAULT, ORACLE), (DEFAULT, TUNED), ("never", ORACLE), (TUNED, ORACLE))
         ]
-        print(f"| {stream} | {len(here)} | {' | '.join(f'{figure:.3f}' for figure in figures)} | {_way(here):.2f} |")
+        print(f"| {stream} | {len(here)} | {' | '.join(f'{figure:.3f}' for figure in figures)} | {way(here):.2f} |")
 
 
-def _mean(found: list[Found], policy: str, other: str) -> float:
+def mean_ratio(found: list[Found], policy: str, other: str) -> float:
+    """Of one's cost by the other's."""
     return fmean(one.against(policy, other) for one in found)
 
 
-def _way(found: list[Found]) -> float:
+def way(found: list[Found]) -> float:
     """How far the default comes from the better of never and always to the oracle, of the streams' mean costs over the oracle's."""
     better = fmean(min(one.against("never", ORACLE), one.against("always", ORACLE)) for one in found)
-    return (better - _mean(found, DEFAULT, ORACLE)) / (better - 1)
+    return (better - mean_ratio(found, DEFAULT, ORACLE)) / (better - 1)
 
 
 def _left_out(found: list[Found]) -> None:
@@ -182,9 +186,11 @@ def _left_out(found: list[Found]) -> None:
     ratios = []
     for stream in streams:
         others = [one for one in found if one.cell.stream != stream]
-        chosen = min(WEIGHTS, key=lambda weights: _mean(others, _weighed(*weights), ORACLE))
+        chosen = min(WEIGHTS, key=lambda weights: mean_ratio(others, _weighed(*weights), ORACLE))
         here = [one for one in found if one.cell.stream == stream]
-        print(f"weights without {stream}: {chosen}, there {_mean(here, _weighed(*chosen), ORACLE):.3f} of the oracle")
+        print(
+            f"weights without {stream}: {chosen}, there {mean_ratio(here, _weighed(*chosen), ORACLE):.3f} of the oracle"
+        )
         ratios += [one.against(_weighed(*chosen), ORACLE) for one in here]
     print(f"weights chosen without the stream they are judged on: {fmean(ratios):.3f} of the oracle on average")
 
@@ -192,8 +198,8 @@ def _left_out(found: list[Found]) -> None:
 def _figures(found: list[Found]) -> list[bool]:
     over = np.array([one.against(DEFAULT, TUNED) for one in found])
     return [
-        _kept("cost of the default by the oracle's", _mean(found, DEFAULT, ORACLE), 1.06),
-        _kept("way from the better of never and always to the oracle", _way(found), 0.45, at_least=True),
+        _kept("cost of the default by the oracle's", mean_ratio(found, DEFAULT, ORACLE), 1.06),
+        _kept("way from the better of never and always to the oracle", way(found), 0.45, at_least=True),
         _kept("cost of the default by the tuned schedule's", float(over.mean()), 0.97),
         _kept("share of cells at most 5 % above the tuned schedule", float((over <= 1.05).mean()), 0.95, at_least=True),
         _kept("the worst cell by the tuned schedule", float(over.max()), 1.15),
@@ -201,7 +207,7 @@ def _figures(found: list[Found]) -> list[bool]:
 
 
 def _null_figure(nulls: list[Found]) -> bool:
-    return not nulls or _kept("cost on shuffled streams by never's", _mean(nulls, DEFAULT, "never"), 1.005)
+    return not nulls or _kept("cost on shuffled streams by never's", mean_ratio(nulls, DEFAULT, "never"), 1.005)
 
 
 def _kept(what: str, observed: float, limit: float, *, at_least: bool = False) -> bool:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from pipeline.monitoring.drift import Window, compare
 from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.policy.retraining.base import History
+from pipeline.policy.retraining.held import Spans
 from pipeline.settings.models import DriftLimits
 
 # Of a version's span so many rows are learnt from, of a window so many are scored and so many looked at for drift, drawn by the seed.
@@ -68,11 +69,17 @@ def history_of(cell: Cell) -> History:
         return History(found["losses"], found["weights"], int(found["delay"]), found["drifted"])
 
 
-def make(cell: Cell) -> str:
+def spans_of(cell: Cell) -> Spans:
+    """How long a window of a kept matrix is, and what a version learns from. One that was kept before these were is replayed by weeks."""
+    with np.load(cell.file) as found:
+        return Spans(float(found["days"]), float(found["days"] * found["span"])) if "days" in found else Spans()
+
+
+def make(cell: Cell, streams: Mapping[str, Callable[[], Stream]] = STREAMS) -> str:
     """Makes and keeps the matrix of one cell, and says how long it took."""
     began = time.monotonic()
     try:
-        stream = STREAMS[cell.stream]()
+        stream = streams[cell.stream]()
     except Absent as why:
         return f"{cell.stream} is left out: {why}"
     stream = stream.shuffled(cell.seed) if cell.shuffled else stream
@@ -85,6 +92,8 @@ def make(cell: Cell) -> str:
         losses=losses,
         weights=weights / np.median(weights),
         delay=stream.delay,
+        days=stream.days,
+        span=stream.span,
         drifted=_alarms(stream, windows, cell),
     )
     aside.replace(cell.file)
@@ -136,8 +145,8 @@ def _loss(stream: Stream, model: Pipeline, features: pd.DataFrame, target: np.nd
 
 
 def _alarms(stream: Stream, windows: list[pd.DataFrame], cell: Cell) -> np.ndarray:
-    """Those of a stream's real order are looked for once, and kept; a shuffled one is not looked at."""
-    if cell.shuffled:
+    """Those of a stream's real order are looked for once, and kept; a shuffled one is not looked at, nor a further one."""
+    if cell.shuffled or cell.stream not in STREAMS:
         return np.zeros(len(windows) - stream.span, bool)
     kept_in = kept() / f"alarms-{cell.stream.replace(' ', '-')}-{RECIPE}.npy"
     if not kept_in.is_file():
@@ -173,11 +182,11 @@ def _drawn(rows: pd.DataFrame, most: int, seed: tuple[int, int]) -> pd.DataFrame
     return rows.iloc[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
 
 
-def make_missing(wanted: list[Cell], workers: int = 2) -> None:
+def make_missing(wanted: list[Cell], workers: int = 2, streams: Mapping[str, Callable[[], Stream]] = STREAMS) -> None:
     """Says of each matrix that it was made, or why it cannot be."""
     missing = [cell for cell in wanted if not cell.file.is_file()]
     with ProcessPoolExecutor(workers) as pool:
-        for number, made in enumerate(as_completed([pool.submit(make, cell) for cell in missing]), 1):
+        for number, made in enumerate(as_completed([pool.submit(make, cell, streams) for cell in missing]), 1):
             print(f"[{number}/{len(missing)}] {made.result()}", flush=True)
 
 

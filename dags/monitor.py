@@ -172,6 +172,7 @@ def verify_ledger(model: str) -> str:
 
 
 def monitor_schedule(settings: DagSettings) -> Any:
+    """By the clock, and on the events of `monitor.on_asset` where they are named; None for a model without a schedule."""
     if settings.schedule is None or settings.monitor_cron is None:
         return None
     timetable = cron_schedule(settings.monitor_cron, settings.schedule.end)

@@ -84,6 +84,7 @@ def run_request(context: Any) -> RunRequest:
 
 
 def is_backfill(context: Any) -> bool:
+    """Whether the run is one of a backfill, whose version never goes live."""
     return "backfill" in str(context["dag_run"].run_type).lower()
 
 
@@ -236,6 +237,7 @@ def count_on_workers(settings: DagSettings, folder: Any, stages: dict[str, Any])
 
 
 def retrain_schedule(model: str, schedule: params.Schedule | None) -> Any:
+    """By the clock, and on an alarm of drift and the events of `schedule.on_asset`; None for a model without a schedule."""
     if schedule is None:
         return None
     return or_on_event(cron_schedule(schedule.cron, schedule.end), [drift_asset(model)], schedule.on_asset)

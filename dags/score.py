@@ -66,6 +66,7 @@ def connection_url(name: str) -> str:
 
 
 def score_dag(model: str, settings: DagSettings) -> Any:
+    """None where the model has no `scoring` or no schedule."""
     if settings.scoring_cron is None or settings.schedule is None:
         return
     with DAG(

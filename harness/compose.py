@@ -146,7 +146,7 @@ class Server:
         until = time.monotonic() + limit_s
         while (state := self.state(run)) not in ("success", "failed"):
             assert time.monotonic() < until, f"{run} is {state}: {self.tasks(run)}"
-            time.sleep(0.5)
+            time.sleep(1)
         return {t["task_id"]: t for t in self.tasks(run)} | {"": {"state": state}}
 
     def state(self, run: str) -> str:

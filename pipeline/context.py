@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def utc_now() -> datetime:
+    """The time now, with the zone UTC."""
     return datetime.now(UTC)
 
 

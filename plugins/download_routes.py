@@ -29,6 +29,7 @@ def add_to(page, login):
 
 
 def answer_of(name, form):
+    """The route's function: the table of the page `name` as `form`, csv or json. A fault is one line of plain text."""
     from importlib import import_module
 
     from fastapi import Request

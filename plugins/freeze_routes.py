@@ -5,7 +5,8 @@ Who may trigger the model's operate Dag may press it, as on the page of a rollou
 
 from typing import Annotated
 
-from rollout_routes import LONGEST_BODY, LONGEST_REASON, from_elsewhere, in_words, is_known, may_operate, said, shown
+from page_routes import in_words
+from rollout_routes import LONGEST_BODY, LONGEST_REASON, from_elsewhere, is_known, may_operate, said, shown
 
 ACTIONS = ("freeze", "unfreeze")
 

@@ -36,10 +36,11 @@ def add_to(page, login):
             file = report_file(Context.here(), model, name)
         except PerennialError as error:
             return unshown(error)
-        return FileResponse(file) if file else HTMLResponse("There is no such report.", status_code=404)
+        return FileResponse(file) if file else in_words(404, "There is no such report.")
 
 
 def answer_of(name):
+    """The route's function: the page `name` of what the address asks for."""
     from fastapi import Request
 
     def answer(request: Request):
@@ -76,11 +77,16 @@ def shown(make):
 
 
 def unshown(error):
-    """Why a page is not shown, in one line."""
-    from html import escape
-
-    from fastapi.responses import HTMLResponse
-
+    """Why a page is not shown, as a page."""
     from pipeline.pages.answers import status_of
 
-    return HTMLResponse(escape(str(error)), status_code=status_of(error))
+    return in_words(status_of(error), error)
+
+
+def in_words(status, why):
+    """A page that says why another one is not shown."""
+    from fastapi.responses import HTMLResponse
+
+    from pipeline.pages.answers import unshown_page
+
+    return HTMLResponse(unshown_page(str(why)), status_code=status)

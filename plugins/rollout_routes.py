@@ -9,6 +9,8 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from page_routes import in_words
+
 LONGEST_REASON, LONGEST_BODY = 500, 10_000
 VERSION = re.compile("[0-9]{1,9}")
 
@@ -67,15 +69,8 @@ def shown(make, say):
         return say(status_of(error), error)
 
 
-def in_words(status, error):
-    from html import escape
-
-    from fastapi.responses import HTMLResponse
-
-    return HTMLResponse(escape(str(error)), status_code=status)
-
-
 def said(status, error):
+    """Why a request was refused, as JSON {"error"}."""
     from fastapi.responses import JSONResponse
 
     return JSONResponse({"error": str(error)}, status_code=status)

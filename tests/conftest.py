@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
 
 # skops looks for each function of this module in all modules, in the order in which they were imported: a second more after MLflow's.
@@ -35,6 +36,12 @@ from tests.support.once import made_once
 httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 # Who says no time of his own waits five seconds for an answer; on a busy machine a router that tries a dead slot again needs more.
 httpx._config.DEFAULT_TIMEOUT_CONFIG.read = httpx._config.DEFAULT_TIMEOUT_CONFIG.connect = 60.0
+
+# The same examples each time, or a run fails by chance where others passed; $PERENNIAL_EXPLORE draws others.
+hypothesis.settings.register_profile(
+    "same", derandomize=not int(os.environ.get("PERENNIAL_EXPLORE", "0")), database=None
+)
+hypothesis.settings.load_profile("same")
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "component", "engine", "story")
@@ -88,7 +95,7 @@ def _clean_environment() -> Iterator[None]:
 
 
 def _forget_environment() -> None:
-    stay = ("PERENNIAL_REQUIRE", stage_server.VARIABLE)
+    stay = ("PERENNIAL_REQUIRE", "PERENNIAL_EXPLORE", stage_server.VARIABLE)
     ours = [name for name in os.environ if name.startswith("PERENNIAL_") and name not in stay]
     for name in (*ours, "MLFLOW_TRACKING_URI", "AIRFLOW_HOME"):
         os.environ.pop(name, None)
@@ -171,18 +178,17 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained_before(project: Path, _cache_of_a_first_run: Path, _empty_store: Path) -> Path:
-    """`project`, with the stages of its first run in DVC's run-cache, and with MLflow's tables.
-
-    The stages are restored, which takes a tenth of the time; the store follows into its home as that of a moved project does.
-    """
-    _lay_in(project, _cache_of_a_first_run, _empty_store)
+def stored(project: Path, _empty_store: Path) -> Path:
+    """`project`, with MLflow's tables, which follow into its home as those of a moved project do."""
+    shutil.copytree(_empty_store, project / ".perennial" / "mlflow")
     return project
 
 
-def _lay_in(project: Path, cache: Path, store: Path) -> None:
-    shutil.copytree(cache, project / ".dvc" / "cache")
-    shutil.copytree(store, project / ".perennial" / "mlflow")
+@pytest.fixture
+def trained_before(stored: Path, _cache_of_a_first_run: Path) -> Path:
+    """`stored`, with the stages of its first run in DVC's run-cache: they are restored, which takes a tenth of the time."""
+    shutil.copytree(_cache_of_a_first_run, stored / ".dvc" / "cache")
+    return stored
 
 
 @pytest.fixture(scope="session")
@@ -195,7 +201,8 @@ def _project_with_a_version(
 
     def make(folder: Path) -> None:
         project = make_project(folder / "project", {"churn": CHURN})
-        _lay_in(project, _cache_of_a_first_run, _empty_store)
+        shutil.copytree(_cache_of_a_first_run, project / ".dvc" / "cache")
+        shutil.copytree(_empty_store, project / ".perennial" / "mlflow")
         with contextlib.chdir(project):
             assert retrain(project) == "1"
         # What names this folder: the run's worktree, and DVC's notes.

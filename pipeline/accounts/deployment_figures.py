@@ -92,6 +92,7 @@ class History:
 
 @without_pauses()
 def history(ledger: Ledger, model: str, until: str) -> History:
+    """What `model`, '' for all, did up to `until` (ISO 8601, UTC), from the ledger's roll-ups and the events since."""
     rows = rolled_up(ledger, HAPPENED, model=model)[HAPPENED]
     return History([Happened(*row) for row in rows], ms_of(until))
 

@@ -75,6 +75,7 @@ class Sum:
 
 
 def total(lines: Iterable[Line]) -> int:
+    """The sum, exact, in 10^-12 of the currency."""
     return sum(line.amount for line in lines)
 
 

@@ -21,6 +21,7 @@ def whole(value: float) -> int:
 
 
 def as_float(amount: int) -> float:
+    """An amount, in 10^-12 of the currency, as a number of the currency with DIGITS digits."""
     return round(amount / WHOLE, DIGITS)
 
 

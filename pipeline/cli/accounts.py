@@ -18,6 +18,7 @@ def _without_pauses() -> None:
 
 
 def costs(arguments: argparse.Namespace) -> Answer:
+    """The bill, of all models or of one, of a month or of a run. Raises SettingsError for a run that the ledger does not have."""
     from pipeline.accounts.statement import Terms, statement
     from pipeline.cli import account_table
     from pipeline.ledger.costs import run_costs
@@ -39,6 +40,7 @@ def costs(arguments: argparse.Namespace) -> Answer:
 
 
 def account(arguments: argparse.Namespace) -> Answer:
+    """What a model, or all, cost and what each deployment was worth; the newest `--last` deployments one by one, 0 for all."""
     from pipeline.accounts.account import account as account_of
     from pipeline.accounts.statement import Terms
     from pipeline.cli import account_table
@@ -52,6 +54,7 @@ def account(arguments: argparse.Namespace) -> Answer:
 
 
 def roi(arguments: argparse.Namespace) -> Answer:
+    """What automation earned, of all models or of one; amounts in `prices.currency`."""
     from pipeline.accounts.roi import roi as roi_of
     from pipeline.accounts.statement import Terms
     from pipeline.cli import roi_table

@@ -39,6 +39,7 @@ def add_to(add: Any) -> None:
 
 
 def approve_version(arguments: argparse.Namespace) -> Answer:
+    """Approves the version's package, which its digest names, and answers the run in Airflow that waits for it; with --ask asks alone."""
     from pipeline.runs import approval
 
     context, version = context_of_a_person(), arguments.version
@@ -56,6 +57,7 @@ def approve_version(arguments: argparse.Namespace) -> Answer:
 
 
 def reject_version(arguments: argparse.Namespace) -> Answer:
+    """Rejects the version, or takes an approval back, and answers the run in Airflow that waits for it."""
     from pipeline.runs import approval
 
     context, version = context_of_a_person(), arguments.version
@@ -68,6 +70,10 @@ def reject_version(arguments: argparse.Namespace) -> Answer:
 
 
 def audit_model(arguments: argparse.Namespace) -> Answer:
+    """A model's audit trail, the newest `--last` lines, 0 for all; with --request the version that gave one answer.
+
+    Raises SettingsError without a model or a request, and for a kind beside a request.
+    """
     from pipeline.cli import audit_table
     from pipeline.runs import audit
 

@@ -29,6 +29,7 @@ class Answer:
 
 
 def context_of_a_person() -> Context:
+    """The context in which the ledger says who asked: PERENNIAL_USER, else the user of the system."""
     from pipeline.context import Context
 
     context = Context.here()
@@ -59,12 +60,14 @@ def as_of_look(context: Context, as_of: datetime | None) -> datetime:
 
 
 def stage(arguments: argparse.Namespace) -> Answer:
+    """Runs one stage in the current folder: what each stage of dvc.yaml calls."""
     from pipeline.runs import stages
 
     return Answer(stages.run(arguments.stage, arguments.model))
 
 
 def init(arguments: argparse.Namespace) -> Answer:
+    """Drafts a model's block from its data and writes it into params.yaml; with --dry-run it only shows the block."""
     from pipeline.cli import tables
     from pipeline.init.request import Request
     from pipeline.init.run import init as make_block
@@ -76,6 +79,10 @@ def init(arguments: argparse.Namespace) -> Answer:
 
 
 def retrain(arguments: argparse.Namespace) -> Answer:
+    """Runs all stages and registers the version; with --deploy it goes live, unless the model asks for an approval first.
+
+    A freeze stops no run that a person asks for: it is said on standard error.
+    """
     from pipeline.runs.freeze import frozen
     from pipeline.runs.retrain import retrain
     from pipeline.workspaces import stage_server
@@ -118,6 +125,7 @@ def _start_router(context: Context) -> None:
 
 
 def reproduce(arguments: argparse.Namespace) -> Answer:
+    """Trains a version again from what was kept of it. Exit code 1 where the result differs from the record."""
     from pipeline.cli import tables
     from pipeline.runs.rebuild import rebuild
     from pipeline.workspaces import stage_server
@@ -128,6 +136,7 @@ def reproduce(arguments: argparse.Namespace) -> Answer:
 
 
 def search(arguments: argparse.Namespace) -> Answer:
+    """The trials of the search that found the version's options; empty for a version without one."""
     from pipeline.cli import tables
 
     context = context_of_a_person()
@@ -137,6 +146,7 @@ def search(arguments: argparse.Namespace) -> Answer:
 
 
 def card(arguments: argparse.Namespace) -> Answer:
+    """The model card as Markdown; --html writes it as a page, --keep puts it among the version's artifacts in MLflow."""
     from pipeline.runs.model_card import keep
     from pipeline.runs.model_card.card import card as made
     from pipeline.runs.model_card.card import html, markdown
@@ -152,6 +162,7 @@ def card(arguments: argparse.Namespace) -> Answer:
 
 
 def predict(arguments: argparse.Namespace) -> Answer:
+    """Scores a file with the live version. Exit code 1 where rows were refused, which the output names."""
     from pipeline.ledger.timeline import live_at
     from pipeline.runs.batch_scoring import score, written
     from pipeline.workspaces.kept_out import keep_out
@@ -171,6 +182,7 @@ def predict(arguments: argparse.Namespace) -> Answer:
 
 
 def score(arguments: argparse.Namespace) -> Answer:
+    """Scores the rows of one interval, the last complete one without --interval, and writes the answers to `scoring.destination`."""
     from pipeline.runs import scoring
     from pipeline.runs.scoring_interval import Interval
 
@@ -185,6 +197,7 @@ def score(arguments: argparse.Namespace) -> Answer:
 
 
 def export(arguments: argparse.Namespace) -> Answer:
+    """Writes a version as a signed folder that a machine with onnxruntime and numpy alone serves."""
     from pipeline.runs import edge_export
     from pipeline.workspaces.kept_out import keep_out
 
@@ -201,6 +214,7 @@ def export(arguments: argparse.Namespace) -> Answer:
 
 
 def deploy(arguments: argparse.Namespace) -> Answer:
+    """Brings a version live by the model's strategy, or by --strategy. Raises RolloutError where it does not go live."""
     from pipeline.cli import tables
     from pipeline.deployer import traffic
 
@@ -212,6 +226,7 @@ def deploy(arguments: argparse.Namespace) -> Answer:
 
 
 def rollback(arguments: argparse.Namespace) -> Answer:
+    """Gives all traffic back to the predecessor, or calls back the rollout that goes on."""
     from pipeline.cli import tables
     from pipeline.deployer import traffic
 
@@ -222,6 +237,7 @@ def rollback(arguments: argparse.Namespace) -> Answer:
 
 
 def undeploy(arguments: argparse.Namespace) -> Answer:
+    """Takes a model off the router and ends its slots; one that params.yaml no longer has too."""
     from pipeline.cli import tables
     from pipeline.deployer import traffic
 
@@ -231,6 +247,7 @@ def undeploy(arguments: argparse.Namespace) -> Answer:
 
 
 def watch(arguments: argparse.Namespace) -> Answer:
+    """Compares the champion with its predecessor on matured labels, as the monitor Dag does, and rolls back where it is worse."""
     from pipeline.runs.post_rollout_watch import watch
 
     context = context_of_a_person()
@@ -240,6 +257,7 @@ def watch(arguments: argparse.Namespace) -> Answer:
 
 
 def reconcile(arguments: argparse.Namespace) -> Answer:
+    """Makes what runs agree with the route files, of the named models or of all, and finishes rollouts that were cut off."""
     from pipeline.deployer import traffic
 
     context = context_of_a_person()
@@ -249,6 +267,7 @@ def reconcile(arguments: argparse.Namespace) -> Answer:
 
 
 def status(arguments: argparse.Namespace) -> Answer:
+    """What is live, of all models or of one, with what is wrong; faults that no model owns are each one's `shared_faults`."""
     from pipeline.cli import tables
     from pipeline.deployer import traffic
     from pipeline.deployer.status import faults
@@ -265,6 +284,7 @@ def status(arguments: argparse.Namespace) -> Answer:
 
 
 def timeline(arguments: argparse.Namespace) -> Answer:
+    """A model's events up to `--at`, the newest `--last`, 0 for all, and what was live then."""
     from pipeline.cli import tables
     from pipeline.ledger.timeline import live_at, timeline
 
@@ -287,6 +307,7 @@ def timeline(arguments: argparse.Namespace) -> Answer:
 
 
 def verify(arguments: argparse.Namespace) -> Answer:
+    """Checks the ledger's chain and its anchors; --accept takes anchors that do not agree, with a reason. Exit code 1 where it is not whole."""
     from pipeline.cli import tables
     from pipeline.runs.ledger_check import accept, verify
 
@@ -295,6 +316,7 @@ def verify(arguments: argparse.Namespace) -> Answer:
 
 
 def trace(arguments: argparse.Namespace) -> Answer:
+    """The versions that learnt from a data version or a partition, and when each was live."""
     from pipeline.cli import tables
     from pipeline.runs.provenance import trace
 
@@ -304,6 +326,10 @@ def trace(arguments: argparse.Namespace) -> Answer:
 
 
 def drift(arguments: argparse.Namespace) -> Answer:
+    """Drift of a model's newest window, or between two files. Exit code 0 whatever the verdict.
+
+    Raises SettingsError for arguments that do not go together.
+    """
     if arguments.reference or arguments.current:
         return _drift_of_files(arguments)
     if not arguments.model:

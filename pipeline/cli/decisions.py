@@ -9,13 +9,14 @@ from pipeline.cli.commands import Answer, as_of_look, context_of_a_person, known
 
 
 def decide(arguments: argparse.Namespace) -> Answer:
+    """Whether to retrain, by the model's rule: the receipt with its reasons, which the ledger keeps; it starts no run."""
     from pipeline.accounts import waits
     from pipeline.accounts.statement import Terms
-    from pipeline.runs import receipt_calibration, retrain_decision
+    from pipeline.runs import looks_by_hand, receipt_calibration, retrain_decision
     from pipeline.runs.drift_check import check_drift
 
     context, name = context_of_a_person(), arguments.model
-    as_of, run = as_of_look(context, arguments.as_of), f"cli/decide/{name}"
+    as_of, run = as_of_look(context, arguments.as_of), looks_by_hand.run_of(name)
     by_drift = context.params.model(name).policy.rule == retrain_decision.DRIFT
     look = check_drift(context, run, name, as_of).as_dict() if by_drift else None
     receipt = retrain_decision.decide(context, run, name, as_of, look)
@@ -27,6 +28,7 @@ def decide(arguments: argparse.Namespace) -> Answer:
 
 
 def backtest(arguments: argparse.Namespace) -> Answer:
+    """Replays every policy on the model's past; --apply writes the recommended one into the model's block."""
     from pipeline.cli import backtest_table
     from pipeline.runs.backtest.run import backtest as replay_the_past
 
@@ -44,6 +46,7 @@ def backtest(arguments: argparse.Namespace) -> Answer:
 
 
 def freeze(arguments: argparse.Namespace) -> Answer:
+    """Freezes the model until `--until`, or until somebody unfreezes it."""
     from pipeline.runs import freeze
 
     context = context_of_a_person()
@@ -53,6 +56,7 @@ def freeze(arguments: argparse.Namespace) -> Answer:
 
 
 def unfreeze(arguments: argparse.Namespace) -> Answer:
+    """Ends a freeze by hand; no span of `policy.frozen`."""
     from pipeline.runs import freeze
 
     context = context_of_a_person()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 
 
 def prune(arguments: argparse.Namespace) -> Answer:
+    """Removes what the section keep lets go. Exit code 1 where a model was left alone, and why is said."""
+    from pipeline.accounts.pauses import without_pauses
     from pipeline.runs.pruning import run
 
     context = context_of_a_person()
     models = [known_model(context, model) for model in arguments.models]
-    # Of hundreds of models to open a connection for each question is most of the time.
-    with context.ledger.reading():
+    # Of hundreds of models to open a connection for each question is most of the time; a look that only reads ends soon.
+    with context.ledger.reading(), without_pauses() if arguments.dry_run else nullcontext():
         pruned = run.prune(context, "cli/prune", models, arguments.dry_run)
     return Answer(_text(pruned), pruned.as_dict(), 1 if pruned.notes else 0)
 

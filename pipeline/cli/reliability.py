@@ -20,6 +20,10 @@ SETTINGS = ("params.yaml", "dvc.yaml", "docker-compose.yaml")
 
 
 def slo(arguments: argparse.Namespace) -> Answer:
+    """Service levels over the last `--hours`, or the definitions for Prometheus and Grafana.
+
+    Raises SettingsError for hours that are no number above 0.
+    """
     from pipeline.cli import slo_table
     from pipeline.deployer import traffic
     from pipeline.reliability.report import total_throughput

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import duckdb
 
+from pipeline.data import text_sql
 from pipeline.data.sql import quoted
 from pipeline.serving.schema import Column
 from pipeline.serving.schema.columns import Precision
@@ -25,6 +26,7 @@ SOME_ROWS = 100_000
 FRACTIONS = 0.01
 # From here on a double does not hold every whole number.
 EXACT = 2**53
+DIGITS_OF_EXACT = len(str(EXACT))
 DAY_US, DAYS_TO_2000 = 86_400_000_000, 10_957
 
 
@@ -97,14 +99,21 @@ def moved(connection: duckdb.DuckDBPyConnection, column: str, table: str) -> flo
     return by / spread if by and spread else 0.0
 
 
-def lost_in_double(connection: duckdb.DuckDBPyConnection, column: str, duckdb_type: str) -> bool:
-    """Whether a column of the table `rows` holds whole numbers so large that a double merges them."""
+def lost_in_double(connection: duckdb.DuckDBPyConnection, column: str, duckdb_type: str, table: str = "rows") -> bool:
+    """Whether a column of a table holds whole numbers, or their texts, so large that a double merges them."""
     base = duckdb_type.upper().split("(")[0]
-    if base not in ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "DECIMAL"):
-        return False
     cell = quoted(column)
-    counted = connection.execute(f"SELECT max({cell}) >= {EXACT} OR min({cell}) <= -{EXACT} FROM rows").fetchone()
-    return bool(counted and counted[0]) and merged(connection, column, "rows", "DOUBLE") > LIMIT_WHOLE
+    if base == "VARCHAR":
+        ((longest,),) = connection.execute(f"SELECT coalesce(max(length({cell})), 0) FROM {table}").fetchall()
+        if longest < DIGITS_OF_EXACT:
+            return False
+        text = text_sql.stripped(cell)
+        whole = f"CASE WHEN regexp_full_match({text}, '[+-]?[0-9]+') THEN try_cast({text} AS HUGEINT) END"
+        table = f"(SELECT {whole} AS {cell} FROM {table})"
+    elif base not in ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "DECIMAL"):
+        return False
+    counted = connection.execute(f"SELECT max({cell}) >= {EXACT} OR min({cell}) <= -{EXACT} FROM {table}").fetchone()
+    return bool(counted and counted[0]) and merged(connection, column, table, "DOUBLE") > LIMIT_WHOLE
 
 
 def _single(column: str) -> str:

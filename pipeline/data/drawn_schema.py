@@ -6,6 +6,7 @@ It goes by the window's rows, not by the types of the source's columns, which a 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import duckdb
@@ -45,14 +46,16 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
     return Schema(tuple(columns), source.key or "", source.event_time, source.timezone, source.epoch)
 
 
-def refuse_unfit(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> None:
+def refuse_unfit(
+    connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str], merged: Sequence[str] = ()
+) -> None:
     """Raises DataError for columns of the table `rows` whose cells are no texts, or have no one text: by their type, or because digits
-    are lost; and for numbers that differ only in digits that a double does not have."""
+    are lost; and for numbers that differ only in digits that a double does not have, as texts those that are `merged`."""
     for column in model.training.numeric:
-        if drawn_precision.lost_in_double(connection, column, types[column]):
+        if column in merged or drawn_precision.lost_in_double(connection, column, types[column]):
             raise DataError(
                 f"{name} source",
-                f"column {column} holds {types[column]}, and a double cannot tell its numbers from each other",
+                f"column {column} holds {'texts' if column in merged else types[column]}, and a double cannot tell its numbers from each other",
                 f"subtract an offset in models.{name}.source.query, or list it in models.{name}.training.categorical",
             )
     for column in model.training.text:

@@ -7,6 +7,7 @@ no window. It counts with the window of its file: with each, when no time of the
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,11 @@ from pipeline.data import source_times, text_sql
 from pipeline.data.csv_files import FILE, CsvReader, by_header, matching
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
+from pipeline.settings.columns import one_name
 from pipeline.settings.source import PARQUET_SUFFIX, Source
 from pipeline.settings.training import Training
+
+_KEY_OF_FOLDER = re.compile(r"(?<=/)([^/=]+)=[^/]*/")
 
 
 def load(
@@ -87,8 +91,7 @@ def _csv(
 def _parquet(
     connection: duckdb.DuckDBPyConnection, files: Sequence[Path], needed: list[str], beside: Sequence[str], subject: str
 ) -> str:
-    paths = ", ".join(text_sql.literal(glob.escape(str(file))) for file in files)
-    table = f"read_parquet([{paths}], union_by_name = true, filename = '{FILE}')"
+    table = parquet(connection, files, f"{subject} source")
     types = column_types(connection, f"(SELECT * FROM {table})")
     for column in needed:
         if column not in types:
@@ -96,6 +99,28 @@ def _parquet(
             raise DataError(f"{subject} source", f"has no column {column}", f"add it; the columns are {have}")
     needed = [*needed, *(column for column in beside if column in types)]
     return f"SELECT {', '.join(map(quoted, needed))}, {FILE} FROM {table}"
+
+
+def parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], subject: str) -> str:
+    """SQL for the rows of Parquet `files`, the columns that the names of their folders have among them, and FILE.
+
+    DuckDB prefers a folder's name to what its files hold: all times of day=2024-01-01 would be its midnight, and the endpoint and
+    `predict` would have others. Raises DataError where nobody can tell which column is meant.
+    """
+    paths = ", ".join(text_sql.literal(glob.escape(str(file))) for file in files)
+    read = f"read_parquet([{paths}], union_by_name = true, filename = '{FILE}'"
+    named = {one_name(key): key for key in _KEY_OF_FOLDER.findall(str(files[0].parent) + "/")}
+    if not named:
+        return f"{read})"
+    held = {one_name(name) for name in column_types(connection, f"(SELECT * FROM {read}, hive_partitioning = false))")}
+    both, only = [named[key] for key in named if key in held], [named[key] for key in named if key not in held]
+    if both and only:
+        raise DataError(
+            subject,
+            f"has the column {both[0]} in its files and in the names of their folders, which have {only[0]} too",
+            f"leave {both[0]} out of one of them",
+        )
+    return f"{read}{', hive_partitioning = false' if both else ''})"
 
 
 def _leave_to_other_windows(connection: duckdb.DuckDBPyConnection, relation: str, time: str) -> None:

@@ -24,9 +24,9 @@ def fingerprints(name: str, model: Model, root: Path, windows: Sequence[tuple[da
     """The `fingerprint` of what `snapshot.known` gives for each window [start, end) as of its end. Raises DataError as that does."""
     start, end = min(start for start, _ in windows), max(end for _, end in windows)
     with sql.connect(root) as connection:
-        source_rows.load(connection, model.source, model.training, start, end, name)
+        merged = source_rows.load(connection, model.source, model.training, start, end, name)
         source_rows.keep_window(connection, model.source, start, end)
-        types = snapshot.required_types(connection, name, model)
+        types = snapshot.required_types(connection, name, model, merged)
         snapshot.delete_unlabelled(connection, name, model, start, end)
         _hash_rows(connection, model, types)
         query = f"SELECT day, row FROM hashed WHERE moment >= $start AND moment < $end AND {KNOWN}"

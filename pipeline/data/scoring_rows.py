@@ -16,12 +16,11 @@ import pyarrow as pa
 from pipeline.data import s3, statements, unread
 from pipeline.data import source as rows_of_source
 from pipeline.data.sampled_types import refuse_sampled_types
-from pipeline.data.sql import connect, quoted
+from pipeline.data.sql import connect, parameters, quoted
 from pipeline.data.text_sql import literal
 from pipeline.errors import DataError
 from pipeline.settings.columns import one_name
 from pipeline.settings.models import Model
-from pipeline.settings.scoring import BOUNDS
 
 MEMORY = "1GB"
 KEY = "scoring.query"
@@ -72,8 +71,7 @@ def scoring_rows(
                 query = statements.prepared(connection, query, subject, root)
                 refuse_sampled_types(connection, query, name, KEY)
                 relation = f"({query}\n)"
-                # DuckDB refuses a parameter that the query does not use.
-                bound = {mark[1:]: time for mark, time in zip(BOUNDS, (start, end), strict=True) if mark in query}
+                bound = parameters(query, {"start": start, "end": end})
             described = connection.execute(f"DESCRIBE SELECT * FROM {relation}", bound).fetchall()
             picked = _picked(subject, [str(row[0]) for row in described], wanted)
             # Named as the model does: to DuckDB Spend and spend are one column.

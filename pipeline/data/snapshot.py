@@ -91,10 +91,10 @@ def take(
     """
     start, end = window(model.source, model.as_of)
     with sql.connect(root) as connection:
-        source_rows.load(connection, model.source, model.training, start, end, name, model.beside)
+        merged = source_rows.load(connection, model.source, model.training, start, end, name, model.beside)
         unread_times = unread.times(connection, model.source.event_time)
         without_time = source_rows.keep_window(connection, model.source, start, end)
-        types = required_types(connection, name, model)
+        types = required_types(connection, name, model, merged)
         group_columns.refuse_unfit(types, name, model)
         rows_a_day, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
         by_label = delete_unlabelled(connection, name, model, start, end)
@@ -146,9 +146,9 @@ def known(name: str, model: Model, root: Path, start: datetime, end: datetime, a
     """The labelled rows with event time in [start, end) as they were known at `as_of`. Writes nothing. Raises DataError as `take` does, whose
     rows these are for its own window and as-of."""
     with sql.connect(root) as connection:
-        source_rows.load(connection, model.source, model.training, start, end, name)
+        merged = source_rows.load(connection, model.source, model.training, start, end, name)
         source_rows.keep_window(connection, model.source, start, end, as_of)
-        types = required_types(connection, name, model)
+        types = required_types(connection, name, model, merged)
         delete_unlabelled(connection, name, model, start, as_of)
         _lay_out(connection, model, types)
         yield KnownRows(fingerprint(_fingerprints(connection, model), types), connection, name, model, types)
@@ -178,8 +178,11 @@ def _day(time_sql: str) -> str:
     return f"strftime({time_sql}, '%Y-%m-%d')"
 
 
-def required_types(connection: duckdb.DuckDBPyConnection, name: str, model: Model) -> dict[str, str]:
-    """The DuckDB types of the columns. Raises DataError for a column that is missing or holds something else."""
+def required_types(
+    connection: duckdb.DuckDBPyConnection, name: str, model: Model, merged: Sequence[str] = ()
+) -> dict[str, str]:
+    """The DuckDB types of the columns; `merged` are those of `source.load`. Raises DataError for a column that is missing or holds
+    something else."""
     types = source_rows.column_types(connection)
     source_rows.require(types, [*model.training.features, model.training.target, *model.training.weights], name)
     of_labels = tasks.of(model.training).of_labels
@@ -191,7 +194,7 @@ def required_types(connection: duckdb.DuckDBPyConnection, name: str, model: Mode
                 f"column {column} holds {types[column]}, not a number",
                 f"cast it in models.{name}.source.query, or list it in models.{name}.training.{list_}",
             )
-    drawn_schema.refuse_unfit(connection, name, model, types)
+    drawn_schema.refuse_unfit(connection, name, model, types, merged)
     return types
 
 
@@ -224,7 +227,7 @@ def _missing_a_day(
     )
     query = f"SELECT {_day(sql.quoted(model.source.event_time))}, {counts} FROM rows GROUP BY 1 ORDER BY 1"
     missing_a_day = {}
-    for day, rows, *numbers in connection.execute(query, {"end": end} if "$end" in query else {}).fetchall():
+    for day, rows, *numbers in connection.execute(query, sql.parameters(query, {"end": end})).fetchall():
         of_features, others = numbers[: len(features)], numbers[len(features) :]
         pairs = {column: (gone, rows) for column, gone in zip(model.training.features, of_features, strict=True)}
         pairs |= dict(zip(gaps, zip(others[::2], others[1::2], strict=True), strict=True))
@@ -246,7 +249,7 @@ def delete_unlabelled(
     # The time decides first: a label that is learned after the as-of must not move a row from one count to the other.
     query = f"""SELECT count(*), count(*) FILTER ({unknown} AND NOT {later}),
                      count(*) FILTER ({later}) FROM rows"""
-    counted = connection.execute(query, {"end": end} if "$end" in query else {}).fetchone()
+    counted = connection.execute(query, sql.parameters(query, {"end": end})).fetchone()
     total, without_label, label_later = counted or (0, 0, 0)
     if total == 0:
         raise DataError(
@@ -262,7 +265,7 @@ def delete_unlabelled(
             f"check the columns {model.training.target} and {model.source.label_time}",
         )
     delete = f"DELETE FROM rows WHERE {unknown} OR {later}"
-    connection.execute(delete, {"end": end} if "$end" in delete else {})
+    connection.execute(delete, sql.parameters(delete, {"end": end}))
     return LabelCounts(total, without_label, label_later, labelled)
 
 

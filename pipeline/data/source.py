@@ -34,9 +34,9 @@ def load(
     end: datetime,
     subject: str,
     beside: Sequence[str] = (),
-) -> None:
+) -> list[str]:
     """Writes the source's answer for [start, end) into the table `rows`, with its times as TIMESTAMPTZ, features too, and its texts read.
-    Of files it has the columns that the model names, and those `beside`.
+    Of files it has the columns that the model names, and those `beside`. Returns what `unread.read` does.
 
     What of it could not be read is in the column `unread`. Raises DataError when the source cannot be read, when its key or a
     time is missing, or when a time column holds numbers.
@@ -65,7 +65,7 @@ def load(
         require(types, source.own_columns, subject)
         source_times.refuse_other_types(source, types, subject)
         labels.read(connection, training, source.csv.decimal if source.kind == "files" else ".", subject)
-        unread.read(connection, source, training, subject)
+        merged = unread.read(connection, source, training, subject)
         types = column_types(connection)
         # A time may be a date, with or without a zone, in any precision. One type makes them comparable.
         for column in source.times:
@@ -74,6 +74,7 @@ def load(
                 instant = f"{instant} + INTERVAL 1 DAY"
             connection.execute(f"ALTER TABLE rows ALTER {quoted(column)} TYPE TIMESTAMPTZ USING {instant}")
         feature_times.read(connection, source, training, subject)
+    return merged
 
 
 @contextmanager

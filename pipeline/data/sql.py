@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -37,6 +39,12 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
 def column_types(connection: duckdb.DuckDBPyConnection, table: str = "rows") -> dict[str, str]:
     """Column name to DuckDB type of a table, or of a SELECT in brackets."""
     return {row[0]: str(row[1]) for row in connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
+
+
+def parameters(query: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values by parameter those that the query has: DuckDB refuses others, and a column may be called $end."""
+    (statement,) = duckdb.extract_statements(query)
+    return {name: value for name, value in values.items() if name in statement.named_parameters}
 
 
 def is_number(duckdb_type: str) -> bool:

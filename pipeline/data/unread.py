@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 
-from pipeline.data import source_times, text_sql
+from pipeline.data import drawn_precision, source_times, text_sql
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
 from pipeline.serving.schema.spelling import NUMBER
@@ -46,8 +46,9 @@ class UnreadTimes:
         return {"unread_times": {"column": column, "rows": self.rows, "examples": self.examples}} if self.rows else {}
 
 
-def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Training, subject: str) -> None:
-    """Reads the texts of the table `rows`, and adds the column `unread` to it.
+def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Training, subject: str) -> list[str]:
+    """Reads the texts of the table `rows`, and adds the column `unread` to it. Returns the features whose texts are whole numbers that a
+    double cannot tell from each other: once they are read, nobody sees it.
 
     Raises DataError when most texts of a column are no value of its kind.
     """
@@ -63,11 +64,13 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
         if COLUMN in types:
             connection.execute(f"ALTER TABLE rows DROP COLUMN {COLUMN}")
         connection.execute(f"ALTER TABLE rows ADD COLUMN {COLUMN} VARCHAR")
-        return
+        return []
+    merged = [c for c in texts if c in training.numeric and drawn_precision.lost_in_double(connection, c, "VARCHAR")]
     _replace_rows(connection, types, values, source.label_time, training.target)
     times = {*source.times, *training.datetime}
     kinds = {c: "time" if c in times else "number" for c in values}
     _refuse_mostly_unreadable(connection, source, kinds, training.target, subject)
+    return merged
 
 
 def _truths(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], decimal: str) -> list[str]:

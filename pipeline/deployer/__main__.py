@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> int:
+    """Serves the deployer's requests, or with --stop-slots ends all slots. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.deployer", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8090)

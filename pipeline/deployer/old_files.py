@@ -16,7 +16,6 @@ from pipeline.context import Context
 from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.prune_events import Pruned
 from pipeline.settings.keep import Keep
-from pipeline.settings.models import Model
 
 # Of a look: `2013-07-01T0600-v3.html`, and beside it `….json` and `…-evidently.html`.
 LOOK = re.compile(r"^(?P<at>\d{4}-\d\d-\d\dT\d{4})-v(?P<version>[^.-]+)(?P<theirs>-evidently)?\.(html|json|svg)$")
@@ -70,18 +69,23 @@ def old_looks(context: Context, model: str, keep: Keep, times: Mapping[str, floa
     return found
 
 
-def predictions(context: Context, model: str, settings: Model | None, keep: Keep) -> list[Removable]:
+def predictions(context: Context, model: str, keep: Keep) -> list[Removable]:
     """The files of the prediction log whose rows are all older than keep.predictions_days, or than the monitor's window where that is
     longer. Of a model without a readable block none: nobody knows what it needs."""
-    if keep.predictions_days is None or settings is None:
+    days = keep.predictions_days
+    if days is None:
         return []
-    old = before(context, max(keep.predictions_days, settings.monitor.window_days))
-    assert old is not None
     folder = context.home / "predictions" / model
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix in LOGGED]
-    return [
-        Removable("files of predictions", path, path.stat().st_size) for path in files if path.stat().st_mtime < old
-    ]
+    files = {path: path.stat() for path in folder.rglob("*") if path.is_file() and path.suffix in LOGGED}
+
+    def older(days: float) -> list[Removable]:
+        old = (context.clock() - timedelta(days=days)).timestamp()
+        kind = "files of predictions"
+        return [Removable(kind, path, state.st_size) for path, state in files.items() if state.st_mtime < old]
+
+    # To read the settings of 200 models takes longer than to look at their files, and few have one that is old.
+    settings = context.params.models.get(model) if older(days) else None
+    return older(max(days, settings.monitor.window_days)) if settings is not None else []
 
 
 def packages(context: Context, model: str, removable: Collection[str]) -> list[Removable]:
@@ -121,12 +125,12 @@ def prune_log(context: Context, model: str, dry_run: bool) -> dict[str, list[int
 
     `dry_run` says what would go.
     """
-    keep, settings = context.params.keep, context.params.models.get(model)
+    keep = context.params.keep
     # A number may come again, in a new registry.
     made = {entry.event.version: entry.seq for entry in context.ledger.events(VersionRegistered, model=model)}
     pruned = context.ledger.events(Pruned, model=model)
     gone = {number for entry in pruned for number in entry.event.versions if made.get(number, 0) < entry.seq}
-    going = predictions(context, model, settings, keep) + packages(context, model, gone)
+    going = predictions(context, model, keep) + packages(context, model, gone)
     sums: dict[str, list[int]] = {}
     for each in going:
         if not dry_run:

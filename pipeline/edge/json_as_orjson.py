@@ -30,6 +30,7 @@ def loads(text: bytes | bytearray | memoryview | str) -> Any:
 
 
 def dumps(value: Any, default: Any = None, option: int = 0) -> bytes:
+    """JSON in UTF-8 without spaces; `default` and `option`, which orjson takes, change nothing here."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain).encode()
 
 

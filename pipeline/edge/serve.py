@@ -231,6 +231,7 @@ def _looks(version: Path) -> list[tuple[str, int, int]]:
 
 
 def serve(host: str, port: int, key: str) -> int:
+    """Serves until SIGTERM or ctrl-c. Returns the exit code: 1 where the port or the first version cannot be served."""
     try:
         listening = socket.create_server((host, port), backlog=1024)
     except OSError as error:

@@ -36,7 +36,7 @@ class Verdict:
 
     `interval` is the 95 % interval of `observed`, in its unit, where the gate has one. A gate that could not judge, for want of rows
     say, is not `judged`: `passed` then says whether the version may go on, and the reason what would give a verdict. `mode` is that of
-    `gates.modes`: a verdict of mode `warn` stops nothing.
+    `gates.modes` where `mode_is_set`, else the gate's own: a verdict of mode `warn` stops nothing.
     """
 
     gate: str
@@ -48,6 +48,7 @@ class Verdict:
     judged: bool = True
     mode: Mode = "on"
     table: Table | None = None
+    mode_is_set: bool = False
 
     @property
     def stops(self) -> bool:

@@ -3,8 +3,9 @@
 The other gates judge a model that never saw the held-out days. What is served learnt from them as well, so nobody can measure how good
 it is; this gate says that it is the model that was measured, and what the newest rows taught it. See `pipeline.training.refit.churn`.
 
-And it must know these rows, since it learnt them: whoever lowers a loss on more rows has none that is higher on the new ones. One that has
-did not learn but diverge, as boosting does where a class has a handful of rows, and its answers may still have moved by less than the limit.
+And it must know these rows, since it learnt them: whoever lowers a loss on more rows has none that is higher on the new ones. A fit that has
+went wrong, and its answers may still have moved by less than the limit: boosting diverges where a class has a handful of rows, and a learner
+that draws (the order of rows, weights to begin with) may have drawn badly.
 """
 
 from __future__ import annotations
@@ -16,14 +17,21 @@ import numpy as np
 from pipeline.gates import group_means
 from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.gates.compared_rows import compared_rows
+from pipeline.settings import estimators
+from pipeline.settings.training import Training
 from pipeline.training import refit, tasks
 from pipeline.training.tasks import Answers
 
 # Of a learner that knows each row by heart the churn is 1, but for the last digits.
 ROUNDING = 1e-6
-# By so much of the naive guess's loss may what is served be worse than the judged model on rows that it alone learnt.
+# By so much of the naive guess's loss, or of its own where that is larger, may what is served be worse than the judged model on rows that
+# it alone learnt.
 WORSE, LEVEL = 0.1, 0.95
-FEW = "; a class of few rows does that to boosting, which training.options.l2_regularization: 1 cures"
+# By the begin of a class's name: why its fits go wrong, and (option, from, to) which keeps them from it.
+STEADIER = {
+    "HistGradientBoostingClassifier": ("a class of few rows does that to boosting", ("l2_regularization", 0.0, 1.0)),
+    "SGDClassifier": ("its steps follow single rows in a random order", ("alpha", 0.0001, 0.01)),
+}
 
 
 @dataclass(frozen=True)
@@ -53,10 +61,10 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     if losses.worse:
         reason += (
             f"; it has a {losses.name} of {losses.served:.4g} on them, though it learnt them, and the judged model one of {losses.judged:.4g}: "
-            f"it diverged{FEW if packaged.model.training.task != 'regression' else ''}"
+            "this fit went wrong"
         )
     if not passed:
-        reason += "; look at the newest days' labels, or serve the judged model (evaluation.refit: false)"
+        reason += f"{_steadier(packaged.model.training)}; look at the newest days' labels, or serve the judged model (evaluation.refit: false)"
     return Verdict("refit", passed, churn, limit, reason)
 
 
@@ -67,9 +75,27 @@ def _losses(packaged: PackagedModel) -> _Losses:
     task = tasks.of(packaged.model.training)
     served = task.row_losses(before.loss, target, Answers.of(packaged.served, packaged.package.classes))
     assert served is not None
+    judged, now = (float(np.average(each, weights=before.weight)) for each in (before.own, served))
     found = group_means.means(
-        (served - before.own) / before.unit, [np.ones(len(served), bool)], before.blocks, before.weight, LEVEL
+        (served - before.own) / max(before.unit, judged),
+        [np.ones(len(served), bool)],
+        before.blocks,
+        before.weight,
+        LEVEL,
     )
-    means = (float(np.average(each, weights=before.weight)) for each in (before.own, served))
-    judged, now = (task.of_mean_loss(before.loss, each) for each in means)
-    return _Losses(before.loss, judged, now, bool(found.mean[0] > WORSE and found.low[0] > 0))
+    worse = bool(found.mean[0] > WORSE and found.low[0] > 0)
+    return _Losses(before.loss, task.of_mean_loss(before.loss, judged), task.of_mean_loss(before.loss, now), worse)
+
+
+def _steadier(training: Training) -> str:
+    """What steadies this learner, in words that follow a sentence; '' where we know nothing that does, or the options have it."""
+    name = estimators.class_named(training.estimator, estimators.kind_of(training.task)).rpartition(".")[2]
+    for begin, (why, (option, usual, steady)) in STEADIER.items():
+        if name.startswith(begin):
+            given = training.options.get(option, usual)
+            return (
+                ""
+                if not isinstance(given, float | int) or given >= steady
+                else f"; {why}, which training.options.{option}: {steady:g} cures"
+            )
+    return ""

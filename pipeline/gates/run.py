@@ -141,7 +141,11 @@ def _is_off(model: Model, gate: str) -> bool:
 def _in_their_modes(model: Model, results: Iterable[Verdict | None]) -> list[Verdict]:
     """The verdicts of the gates that apply, each in the mode that `gates.modes` gives it, else in its own."""
     modes = model.gates.modes
-    return [replace(verdict, mode=modes.get(verdict.gate, verdict.mode)) for verdict in results if verdict is not None]
+    return [
+        replace(each, mode=modes.get(each.gate, each.mode), mode_is_set=each.gate in modes)
+        for each in results
+        if each is not None
+    ]
 
 
 def refuse_failed(name: str, verdicts: list[Verdict]) -> None:

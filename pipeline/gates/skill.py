@@ -24,6 +24,7 @@ def skill(target: np.ndarray, answers: Answers, weight: np.ndarray | None = None
 
 
 def is_binary(target: np.ndarray) -> bool:
+    """Whether the labels are numbers, each 0 or 1."""
     return target.dtype != object and bool(np.isin(target, (0, 1)).all())
 
 

@@ -79,6 +79,7 @@ def worst(slices: Sequence[SliceLoss], limit: float) -> SliceLoss | None:
 
 
 def table(slices: Sequence[SliceLoss], limit: float) -> Table:
+    """The slices that were judged, then the first SMALL_SHOWN of those with too few rows to be."""
     small = [each for each in slices if each.interval is None]
     shown = [each for each in slices if each.interval is not None] + small[:SMALL_SHOWN]
     return Table(COLUMNS, tuple(each.row(limit) for each in shown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,7 +10,7 @@ from datetime import datetime
 import duckdb
 
 from pipeline.data import text_sql
-from pipeline.data.neutral_sql import unfit_category
+from pipeline.data.neutral_sql import FLOATS, unfit_category
 from pipeline.data.sql import column_types, is_number, quoted
 from pipeline.init.table import TABLE
 from pipeline.serving.schema.spelling import MISSING
@@ -65,6 +66,11 @@ class Facts:
     def fits(self) -> bool:
         """Whether a cell of this type has one text or number at all; a list has none."""
         return self.is_time or not unfit_category(self.type)
+
+    @property
+    def digits_lost(self) -> bool:
+        """Whether its numbers are too large for its type: then it says of no row which one it is."""
+        return max(abs(self.low or 0), abs(self.high or 0)) >= FLOATS.get(self.type, math.inf)
 
     @property
     def is_number(self) -> bool:

@@ -36,7 +36,7 @@ def choose(
         elif why := _unfit(each, time, looks):
             left_out.append(LeftOut(each.name, *why))
         else:
-            features[_kind(each)].append(each.name)
+            features[_kind(each, looks)].append(each.name)
     if not any(features.values()):
         raise DataError(
             "--data", f"has no column to learn {request.target} from", "name features with --numeric or --categorical"
@@ -44,10 +44,11 @@ def choose(
     return features, left_out
 
 
-def _kind(each: Facts) -> str:
+def _kind(each: Facts, looks: Looks) -> str:
     if each.is_time:
         return "datetime"
-    return "numeric" if each.is_number else "text" if each.is_text else "categorical"
+    # Numbers that a double merges are names, such as those of accounts.
+    return "numeric" if each.is_number and not looks.merges(each) else "text" if each.is_text else "categorical"
 
 
 def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:

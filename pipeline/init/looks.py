@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from pipeline.data import labels, neutral_sql, text_sql
+from pipeline.data import drawn_precision, labels, neutral_sql, text_sql
 from pipeline.data.sql import column_types, is_number, quoted
 from pipeline.init.facts import Facts
 from pipeline.init.table import TABLE
@@ -56,6 +56,11 @@ class Looks:
         number = text if column_type == "VARCHAR" else f"CAST({cell} AS DOUBLE)"
         query = f"SELECT {number} AS number, count(*) FROM {TABLE} WHERE isfinite(number) GROUP BY 1"
         return dict(self.connection.execute(query).fetchall())
+
+    def merges(self, each: Facts) -> bool:
+        """Whether a double cannot tell the numbers of a column from each other, as those of accounts with 18 digits."""
+        large = max(abs(each.low or 0), abs(each.high or 0)) >= drawn_precision.EXACT
+        return large and drawn_precision.lost_in_double(self.connection, each.name, each.type, TABLE)
 
     def without_zone(self, times: Facts) -> tuple[int, str] | None:
         """(how many cells of a column of times name no zone, one of them); None where all do."""

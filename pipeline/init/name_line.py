@@ -13,14 +13,14 @@ from pipeline.errors import DataError
 MOST_ABOVE = 20
 
 
-def cells(line: str, delimiter: str) -> list[str]:
-    """The cells of one line, without the mark of utf-8."""
-    return next(csv.reader([line.lstrip("\ufeff")], delimiter=delimiter), [])
+def cells(lines: Sequence[str], delimiter: str) -> list[str]:
+    """The cells of the first of the `lines`, and of those that a quoted cell goes on in, without the mark of utf-8."""
+    return next(csv.reader([line.lstrip("\ufeff") for line in lines], delimiter=delimiter), [])
 
 
 def delimiter_by_name(line: str, delimiters: str, column: str) -> str | None:
     """The delimiter that makes `column` one of several cells of the first line, if there is one."""
-    found = {mark: cells(line, mark) for mark in delimiters}
+    found = {mark: cells([line], mark) for mark in delimiters}
     return next((mark for mark, names in found.items() if column in names and len(names) > 1), None)
 
 
@@ -29,7 +29,7 @@ def refuse_lines_above(file: Path, lines: Sequence[str], delimiters: str, column
     for mark in delimiters:
         most = 0
         for number, line in enumerate(lines[: MOST_ABOVE + 1], start=1):
-            filled = [cell for cell in cells(line, mark) if cell.strip()]
+            filled = [cell for cell in cells([line], mark) if cell.strip()]
             if number > 1 and column in filled and len(filled) > max(most, 1):
                 above = f"{number - 1} line{'s' if number > 2 else ''} above"
                 raise DataError(

@@ -300,6 +300,12 @@ def _key(
     if request.key is not None:
         if request.key in taken - {time.name}:
             raise SettingsError(f"--key {request.key}", "is the target or a time already", "name another column")
+        if facts[request.key].digits_lost:
+            raise DataError(
+                f"--key {request.key}",
+                f"holds {facts[request.key].type}, and some are too large for it: their last digits are lost",
+                "write the column as BIGINT or as text where the data is made, or name another column",
+            )
         return facts[request.key]
     could = [
         each
@@ -335,6 +341,7 @@ def _may_be_key(each: Facts) -> bool:
     return (
         each.fits
         and whole
+        and not each.digits_lost
         and each.filled == each.rows
         and not (each.is_time or each.is_truth or each.is_text)
         and each.longest <= LARGEST_KEY

@@ -15,6 +15,7 @@ import duckdb
 
 from pipeline.data import s3, statements, text_sql
 from pipeline.data.csv_files import FILE, CsvReader, by_header
+from pipeline.data.file_source import parquet
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.source import readable
 from pipeline.data.sql import column_types, quoted
@@ -22,6 +23,7 @@ from pipeline.errors import DataError
 from pipeline.init import database_file, name_line
 from pipeline.init.addresses import ADDRESS, best_delimiter, query_of, refuse_several_kinds
 from pipeline.settings.columns import named_twice
+from pipeline.settings.scoring import BOUNDS
 from pipeline.settings.source import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
 
 DELIMITERS = ",;\t|"
@@ -64,11 +66,9 @@ def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, nam
         return _of_query(connection, root, database_file.query_of(pattern, files), name)
     _refuse_other_files(data, files)
     if files[0].name.endswith(PARQUET_SUFFIX):
-        paths = ", ".join(text_sql.literal(glob.escape(str(file))) for file in files)
         with readable("--data"):
-            connection.execute(
-                f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM read_parquet([{paths}], union_by_name = true)"
-            )
+            rows = parquet(connection, files, f"--data {data}")
+            connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * EXCLUDE ({FILE}) FROM {rows}")
         return Origin((pattern,))
     form = _form(files, target)
     unnamed = _read_csv(connection, files, form)
@@ -86,11 +86,12 @@ def _of_query(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name
 
 
 def _refuse_window(query: str) -> None:
-    """Raises DataError for a query that has $start or $end already, as it stands in a block, and duckdb.Error for one that is none."""
+    """Raises DataError for a query that has $start or $end already, as it stands in a block, or a parameter that nobody gives a value,
+    and duckdb.Error for one that is none."""
     if names := sorted(set().union(*(each.named_parameters for each in duckdb.extract_statements(query)))):
-        raise DataError(
-            "--data", f"has {', '.join(f'${name}' for name in names)}", "leave that condition out: init writes it"
-        )
+        cut = {*names} <= {bound[1:] for bound in BOUNDS}
+        check = "leave that condition out: init writes it" if cut else "write the value itself there"
+        raise DataError("--data", f"has {', '.join(f'${name}' for name in names)}", check)
 
 
 def _files(root: Path, data: str) -> tuple[str, list[Path]]:
@@ -136,7 +137,8 @@ def _form(files: Sequence[Path], target: str) -> Csv:
     with _opened(first, encoding) as text:
         lines = [line for line, _ in zip(text, range(SNIFFED_LINES), strict=False)]
     delimiter = best_delimiter(lines, DELIMITERS)
-    if target not in name_line.cells("".join(lines[:1]), delimiter):
+    # A name may go over several lines, as a heading in Excel often does.
+    if not any(target in name_line.cells(some, delimiter) for some in (lines[:1], lines)):
         # A line that has a cell too many makes no other delimiter the right one.
         delimiter = name_line.delimiter_by_name("".join(lines[:1]), DELIMITERS, target) or delimiter
         name_line.refuse_lines_above(first, lines, DELIMITERS, target)

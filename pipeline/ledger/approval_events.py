@@ -55,6 +55,8 @@ class Approved(OfVersion, kind="approved"):
 
 
 class Rejected(Event, kind="rejected"):
+    """`by` decided against the version, or took an approval back; `through` is where, like the command line or Airflow."""
+
     version: str
     by: str = ""
     through: str = COMMAND

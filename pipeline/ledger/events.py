@@ -93,7 +93,7 @@ class RunOpened(Event, kind="run_opened"):
 
 
 class StepStarted(Event, kind="step_started"):
-    pass
+    """An attempt of the step began. One without its `StepEnded` was killed."""
 
 
 class StepEnded(Event, kind="step_ended"):
@@ -346,6 +346,8 @@ class DeployerCalled(Event, kind="deployer_called"):
 
 
 class DeployerAnswered(Event, kind="deployer_answered"):
+    """The call of `verb` before it came to an end: `outcome` is what was done, or the error."""
+
     verb: str
     outcome: str
 

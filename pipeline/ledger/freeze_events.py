@@ -18,6 +18,8 @@ class Frozen(Event, kind="frozen"):
 
 
 class Unfrozen(Event, kind="unfrozen"):
+    """`by` ended the freeze."""
+
     reason: str
     by: str = ""
 

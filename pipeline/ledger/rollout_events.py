@@ -71,6 +71,8 @@ class RolloutStarted(Opening, kind="rollout_started"):
 
 
 class RollbackStarted(Opening, kind="rollback_started"):
+    """Version `left`, with the package `left_digest`, is to give all traffic back to `version`."""
+
     left: str = ""
     left_digest: str | None = None
 
@@ -99,6 +101,8 @@ class SlotStarting(RolloutEvent, kind="slot_starting"):
 
 
 class SlotStarted(RolloutEvent, kind="slot_started"):
+    """The version's server was started and is not proven yet. `address` is its URL."""
+
     version: str
     slot: str
     address: str = ""
@@ -133,6 +137,8 @@ class SettingsApplied(RolloutEvent, kind="settings_applied"):
 
 
 class SlotRevived(RolloutEvent, kind="slot_revived"):
+    """The server of a slot that has traffic was gone; it was started again and proven before it got requests."""
+
     version: str
     slot: str
     engine: str = ""
@@ -154,6 +160,8 @@ class SlotDied(RolloutEvent, kind="slot_died"):
 
 
 class SlotEnding(RolloutEvent, kind="slot_ending"):
+    """Written before a slot gets no new requests and ends once those that it has are answered."""
+
     version: str
     slot: str
     engine: str | None = None
@@ -183,6 +191,8 @@ class RouteMoving(RolloutEvent, kind="route_moving"):
 
 
 class RouteMoved(RolloutEvent, kind="route_moved"):
+    """The route file names it, and the router has read it, `switch_s` seconds after the move began."""
+
     to: str
     percent: int = 100
     mirror: bool = False
@@ -194,11 +204,11 @@ class RouteMoved(RolloutEvent, kind="route_moved"):
 
 
 class RouteRemoving(RolloutEvent, kind="route_removing"):
-    pass
+    """Written before the model's route file is removed."""
 
 
 class RouteRemoved(RolloutEvent, kind="route_removed"):
-    pass
+    """The router has no route of the model."""
 
 
 class EvidenceNeeded(RolloutEvent, kind="evidence_needed"):
@@ -224,6 +234,8 @@ class EvidenceNeeded(RolloutEvent, kind="evidence_needed"):
 
 
 class RolloutHolding(RolloutEvent, kind="rollout_holding"):
+    """The figures at `percent` do not say yet whether it may go on: traffic stays as it is. Told again while that lasts."""
+
     version: str
     percent: int
     reason: str
@@ -242,6 +254,8 @@ class Judged(RolloutEvent):
 
 
 class StepBaked(Judged, kind="step_baked"):
+    """The looks at `percent` of the traffic came to an end, with the verdict to go on."""
+
     percent: int = 0
 
     def sentence(self) -> str:
@@ -261,10 +275,14 @@ class Replayed(Judged, kind="replayed"):
 
 
 class Baked(Judged, kind="baked"):
+    """The looks with all traffic came to an end, with the verdict to stay."""
+
     slot: str = ""
 
 
 class ShadowEnded(Judged, kind="shadow_ended"):
+    """A version answered copies of requests and went away again; `verdict` says how it did beside `champion`, and nothing moved."""
+
     slot: str = ""
     engine: str = ""
     engine_reason: str = ""
@@ -276,22 +294,28 @@ class ShadowEnded(Judged, kind="shadow_ended"):
 
 
 class Promoting(RolloutEvent, kind="promoting"):
+    """Written before the registry's alias champion is set."""
+
     version: str
 
 
 class Promoted(RolloutEvent, kind="promoted"):
+    """The registry's alias champion is on the version."""
+
     version: str
 
 
 class Demoting(RolloutEvent, kind="demoting"):
-    pass
+    """Written before the registry's alias champion is removed."""
 
 
 class Demoted(RolloutEvent, kind="demoted"):
-    pass
+    """No version of the model has the registry's alias champion."""
 
 
 class PruneFailed(RolloutEvent, kind="prune_failed"):
+    """Images of versions that are neither live nor warm could not be removed after a rollout; the rollout stands."""
+
     error: str
 
 

@@ -72,6 +72,8 @@ class DiskNearlyFull(Event, kind="disk_nearly_full"):
 
 
 class DiskHasRoom(Event, kind="disk_has_room"):
+    """Ends a `DiskNearlyFull` of the same `folder`; `free_share` is from 0 to 1."""
+
     folder: str
     free_share: float
 

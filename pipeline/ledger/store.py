@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -44,6 +45,9 @@ EVENTS = sa.Table(
     sa.Column("previous", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
 )
+
+# What an Entry is made of, in its order.
+OF_ENTRY = tuple(EVENTS.c[name] for name in ("seq", "at", "model", "run", "step", "kind", "body", "hash"))
 
 # The newest event of a kind of each model is found by it alone, however long the ledger is.
 BY_KIND = sa.Index("ix_events_kind_model_seq", EVENTS.c.kind, EVENTS.c.model, EVENTS.c.seq)
@@ -192,9 +196,9 @@ class Ledger:
             return batched
         # By the index of runs: SQLite would take that of kinds or models.
         kind_of, model_of = (each.concat("") if run else each for each in (EVENTS.c.kind, EVENTS.c.model))
-        # For the order of `seq` alone SQLite would read all that a model has.
-        order = EVENTS.c.seq if run or not kinds else EVENTS.c.seq + 0
-        query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(order)
+        query = sa.select(*OF_ENTRY).where(EVENTS.c.seq > after)
+        # For this order SQLite would read all that a model has, and it carries every body along where it sorts.
+        query = query.order_by(EVENTS.c.seq) if run or not kinds else query
         if kinds:
             query = query.where(kind_of.in_([kind.KIND for kind in kinds]))
         if since:
@@ -207,8 +211,7 @@ class Ledger:
                 later = sa.select(EVENTS.c.seq).where(EVENTS.c.at > until).order_by(EVENTS.c.seq).limit(1)
                 first = connection.execute(later).scalar()
                 query = query.where(EVENTS.c.seq < first) if first is not None else query
-            rows = connection.execute(query).all()
-        return [_entry(row) for row in rows]
+            return _in_order(connection.execute(query).all())
 
     def newest(self, *kinds: type[E], models: Collection[str] | None = None, count: int = 1) -> list[Entry[E]]:
         """Of each of the `models` (None: of all) its last `count` events of these kinds, in the order of their numbers."""
@@ -226,11 +229,9 @@ class Ledger:
 
     def latest(self, *kinds: type[E], count: int, model: str = "") -> list[Entry[E]]:
         """The last `count` events of these kinds, of the model or of all together, in the order of their numbers."""
-        query = sa.select(EVENTS).where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
+        query = sa.select(*OF_ENTRY).where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
         query = query.where(EVENTS.c.model == model) if model else query
-        with self._reported(), self._connected() as connection:
-            rows = connection.execute(query.order_by(EVENTS.c.seq.desc()).limit(count)).all()
-        return [_entry(row) for row in reversed(rows)]
+        return _in_order(self.rows(query.order_by(EVENTS.c.seq.desc()).limit(count)))
 
     def last(self, *kinds: type[E], model: str, count: int = 1) -> list[Entry[E]]:
         """The model's last `count` events of these kinds, in the order of their numbers.
@@ -243,7 +244,8 @@ class Ledger:
     def _batched(self, kinds: Sequence[type[E]], model: str, count: int) -> list[Entry[E]] | None:
         """The model's last `count` events, or all for 0, from what was read of all models of a block; None outside of one."""
         batch: _Batch | None = getattr(self._shared, "batch", None)
-        if batch is None or batch.models == {model} or model not in batch.models:
+        # The last ones of one model alone are found by the index.
+        if batch is None or model not in batch.models or (count and batch.models == {model}):
             return None
         asked = (tuple(kind.KIND for kind in kinds), count)
         if asked not in batch.read:
@@ -256,7 +258,7 @@ class Ledger:
         return batch.read[asked].get(model, [])
 
     def _matching(self, condition: sa.ColumnElement[bool]) -> list[Entry[Any]]:
-        return [_entry(row) for row in self.rows(sa.select(EVENTS).where(condition).order_by(EVENTS.c.seq))]
+        return _in_order(self.rows(sa.select(*OF_ENTRY).where(condition)))
 
     def _last_of(self, kinds: Sequence[type[E]], model: str, count: int) -> list[Entry[E]]:
         """By the index alone: of each kind its last ones, and of those the last."""
@@ -269,10 +271,8 @@ class Ledger:
             for kind in kinds
         ]
         wanted = sa.union_all(*(sa.select(each.c.seq) for each in of_kind))
-        query = sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq.desc()).limit(count)
-        with self._reported(), self._connected() as connection:
-            rows = connection.execute(query).all()
-        return [_entry(row) for row in reversed(rows)]
+        query = sa.select(*OF_ENTRY).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq.desc()).limit(count)
+        return _in_order(self.rows(query))
 
     @contextmanager
     def reading(self, models: Collection[str] = ()) -> Iterator[None]:
@@ -390,8 +390,9 @@ class Ledger:
         return LedgerError(f"ledger {shown}", observed, remedy)
 
 
-def _entry(row: Any) -> Entry[Any]:
-    return Entry(row.seq, row.at, row.model, row.run, row.step, row.kind, row.body, row.hash)
+def _in_order(rows: Iterable[Any]) -> list[Entry[Any]]:
+    """The entries of rows of OF_ENTRY, by their numbers."""
+    return [Entry(*row) for row in sorted(rows, key=itemgetter(0))]
 
 
 def _by_number(*columns: Any) -> Any:

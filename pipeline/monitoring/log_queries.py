@@ -62,4 +62,5 @@ def golden(files: LogFiles) -> str:
 
 
 def feature(name: str, kind: str, logged: Collection[str]) -> str:
+    """The SQL of a logged feature as DuckDB's type `kind`: NULL where it is none, or where the log does not have it."""
     return f"try_cast(features.{sql.quoted(name)} AS {kind})" if name in logged else f"CAST(NULL AS {kind})"

@@ -99,6 +99,7 @@ def usual_of(days: Sequence[int], day: int) -> float | None:
 
 
 def share_of(days: Sequence[int], day: int) -> float:
+    """The rows of `days[day]`, the newest day first, over those of a usual one; infinite where nobody knows what is usual."""
     usual = usual_of(days, day)
     return math.inf if usual is None else days[day] / usual
 

@@ -168,6 +168,7 @@ def disk_said(event: DiskNearlyFull) -> str:
 
 
 def disk_next(folder: str) -> str:
+    """What to do, as one line with its command."""
     return f"du -xsh {folder}/* shows what takes the room; a smaller workspaces.keep in params.yaml gives back old workspaces"
 
 

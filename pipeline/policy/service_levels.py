@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.serving.latency_bounds import SECONDS
@@ -109,18 +109,13 @@ class Burning:
         )
 
 
-def percentile(latencies: Sequence[float], p: int) -> float | None:
-    """L_(⌈pN/100⌉): of N latencies in any order the one of that rank; None without any. `p` is from 1 to 100."""
-    return sorted(latencies)[rank(len(latencies), p) - 1] if latencies else None
-
-
 def rank(count: int, p: int) -> int:
-    """⌈p N / 100⌉, in whole numbers."""
+    """⌈p N / 100⌉, in whole numbers: which of N latencies in their order is the percentile `p`, of 1 to 100."""
     return -(-p * count // 100)
 
 
 def percentile_of(latencies: Mapping[float, int], p: int) -> float | None:
-    """The same, in seconds, of answers counted in buckets: the place of that rank in its bucket, as if these lay evenly in it.
+    """L_(⌈pN/100⌉) in seconds, of answers counted in buckets: the place of that rank in its bucket, as if these lay evenly in it.
 
     It is off by less than the bucket's width. None without answers; inf beyond the last bound.
     """

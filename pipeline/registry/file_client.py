@@ -59,6 +59,8 @@ class Aliased:
 
 @dataclass(frozen=True)
 class Experiment:
+    """`lifecycle_stage` is active or deleted."""
+
     experiment_id: str
     lifecycle_stage: str
 
@@ -76,6 +78,8 @@ class Info:
 
 @dataclass(frozen=True)
 class Data:
+    """Of a run: its newest metrics, and params as the texts that were logged."""
+
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     params: Mapping[str, str]
@@ -90,11 +94,15 @@ class Made:
 
 @dataclass(frozen=True)
 class Outputs:
+    """The logged models that a run made."""
+
     model_outputs: list[Made] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Run:
+    """A run, in the parts of MLflow's own class."""
+
     info: Info
     data: Data
     outputs: Outputs
@@ -102,6 +110,8 @@ class Run:
 
 @dataclass(frozen=True)
 class LoggedModel:
+    """`artifact_location` is a path or URI."""
+
     artifact_location: str
 
 
@@ -171,6 +181,10 @@ class FileClient:
     """Raises NotThereError for what is not there, and RegistryAwayError for a file that cannot be read."""
 
     store: Database
+    # What was read of all runs, by the state of the store that it is of.
+    _read: dict[int, tuple[dict[str, list[tuple[str, int]]], dict[str, set[str]]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def get_registered_model(self, name: str) -> Aliased:
         aliases = self.store.aliases(name)
@@ -215,12 +229,32 @@ class FileClient:
         return found[0]
 
     def runs_without_version(self, name: str, experiment: str, before_ms: int) -> list[Run]:
-        """The runs of a model's experiment that began before that time, are not deleted, and made none of its versions."""
-        of = "experiment_id = ? AND start_time < ? AND lifecycle_stage = 'active'"
-        made = (
-            f"SELECT run_id FROM model_versions WHERE {HERE} AND name = ? AND current_stage != ? AND run_id IS NOT NULL"
-        )
-        return self._runs(f"{of} AND run_uuid NOT IN ({made})", experiment, before_ms, name, GONE)
+        """The runs of a model's experiment that began before that time, are not deleted, and made none of its versions.
+
+        The store has no index of an experiment's runs: those of all are read at once, and again when something was written.
+        """
+        state = self.store.state
+        if state not in self._read:
+            self._read.clear()
+            self._read[state] = self._began_and_made()
+        began, made = self._read[state]
+        return [
+            self.get_run(run)
+            for run, at in began.get(str(experiment), ())
+            if at < before_ms and run not in made.get(name, ())
+        ]
+
+    def _began_and_made(self) -> tuple[dict[str, list[tuple[str, int]]], dict[str, set[str]]]:
+        """By experiment the runs that are not deleted, each with its start in ms since 1970; by model the runs of its versions."""
+        began: dict[str, list[tuple[str, int]]] = {}
+        active = "lifecycle_stage = 'active' AND start_time IS NOT NULL"
+        for experiment, *run in self.store.rows(f"SELECT experiment_id, run_uuid, start_time FROM runs WHERE {active}"):
+            began.setdefault(str(experiment), []).append(tuple(run))
+        made: dict[str, set[str]] = {}
+        query = f"SELECT name, run_id FROM model_versions WHERE {HERE} AND current_stage != ?"
+        for name, run in self.store.rows(query, GONE):
+            made.setdefault(name, set()).add(run)
+        return began, made
 
     def places(self, name: str) -> dict[str, list[str]]:
         """Where the artifacts of each version of a model lie whose run is there: those of the run, then those of its logged model. In one

@@ -59,6 +59,11 @@ class Database:
         killed: it takes back what that one left half done."""
         return sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=rw", uri=True, timeout=self.wait_s)
 
+    @property
+    def state(self) -> int:
+        """Another number once another connection has written. Raises RegistryAwayError."""
+        return int(self.rows("PRAGMA data_version")[0][0])
+
     def rows(self, query: str, *values: str | int) -> list[Any]:
         """Raises RegistryAwayError where the file is no such store, or another process holds it."""
         try:

@@ -13,7 +13,7 @@ from pipeline.registry.records import download
 from pipeline.registry.versions import AS_OF_TAG, PACKAGE_TAG, Registry
 from pipeline.settings import yaml_file
 from pipeline.settings.models import Model
-from pipeline.training import signing, skops_file
+from pipeline.training import signing
 from pipeline.workspaces.dvc_graph import Artifacts
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ def log_judged(files: Artifacts) -> dict[str, str]:
 def judged_champion(registry: Registry, name: str, version: str, digest: str) -> JudgedChampion | None:
     """The version, whose package has this digest, as it was judged; None where that was not kept, is not as it was kept, or cannot be read:
     then its package is compared."""
+    from pipeline.training import skops_file
+
     try:
         client = registry.reading()
         found = model_version(client, name, version)

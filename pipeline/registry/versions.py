@@ -75,6 +75,7 @@ def as_of_alias(as_of: datetime) -> str:
 
 
 def artifact_root(home: Path) -> Path:
+    """Where MLflow keeps artifacts on one machine; a server has a bucket instead."""
     return home / "mlflow" / "artifacts"
 
 

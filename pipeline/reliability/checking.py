@@ -7,7 +7,6 @@ client that asks from this machine, and says nothing of the model: it is no chec
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,8 +20,6 @@ from pipeline.reliability.slot_page import SlotTotals
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.rollout.routing.traefik import READY
-
-log = logging.getLogger(__name__)
 
 # Traefik tries again for some seconds what a dying slot broke off.
 TIMEOUT_S = 5.0

@@ -39,6 +39,7 @@ class Cell:
 
 
 def file_of(home: Path) -> Path:
+    """The SQLite file of counts of requests, which every service that watches reads and writes."""
     return home / "slo.db"
 
 

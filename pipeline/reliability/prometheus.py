@@ -91,6 +91,7 @@ def percentile(name: str, p: int, window: str = "5m") -> str:
 
 
 def throughput(name: str, window: str = "5m") -> str:
+    """PromQL of a model's answered requests a second, over `window`."""
     return f'sum(rate(perennial_requests_total{{model="{name}"}}[{window}]))'
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger.approval_events import Approved, OfVersion
 from pipeline.ledger.approval_events import short_digest as _short
 from pipeline.ledger.approvals import Standing, standing
@@ -124,9 +125,15 @@ def approved_package(context: RolloutContext, model: str, version: str, engine: 
         return folder
     event = _approval(context, held, model, version)
     approved = Evidence.approved(event)
-    if changed := _changes(context, approved, model, version, engine):
-        raise changed_since(context, model, version, event.by, changed)
-    folder = context.registry.deployable_package(model, version)
+    try:
+        if changed := _changes(context, approved, model, version, engine):
+            raise changed_since(context, model, version, event.by, changed)
+        folder = context.registry.deployable_package(model, version)
+    except RegistryError as error:
+        # What is gone or unsigned is no difference of two digests; the audit has that it was refused all the same.
+        if not isinstance(error, RegistryAwayError):
+            _refused(context, model, version, error.observation, error.next_check)
+        raise
     if package_digest(folder) != approved.package:
         changed = [
             f"package: {MANIFEST} has digest {_short(package_digest(folder))}, but {_short(approved.package)} was approved"

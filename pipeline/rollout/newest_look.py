@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def look_file(home: Path, model: str) -> Path:
+    """Where it lies; there is none before a rollout's first look."""
     return home / "rollout-looks" / f"{model}.json"
 
 

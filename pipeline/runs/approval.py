@@ -40,6 +40,7 @@ class Person:
 
 
 def required(context: Context, name: str) -> bool:
+    """Whether `approval` of the model is required. Raises SettingsError for an unknown or broken block."""
     return context.params.model(name).approval == "required"
 
 
@@ -90,8 +91,10 @@ def approve(context: Context, run: str, name: str, version: str, person: Person,
     found = _evidence(context, name, version)
     if held.asked is not None and (changed := found.changes(Evidence.approved(held.asked.event))):
         raise RolloutError(subject, f"changed since it was asked for: {'; '.join(changed)}", again)
-    if held.approved is not None and held.approved.event.digest == found.digest:
-        return held.approved
+    before = held.approved
+    # That of a person who is named no more counts for nobody.
+    if before is not None and before.event.digest == found.digest and (not named or before.event.by in named):
+        return before
     approved = Approved(
         version=version,
         digest=found.digest,

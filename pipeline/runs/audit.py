@@ -193,10 +193,11 @@ def _overridden(entry: Entry[Any], past: _Past) -> list[str]:
         by_name = f"version {event.version}, as of {mine}, by name over version {event.before}, as of {theirs}"
         return [*changed, by_name]
     assert isinstance(event, GatesChecked)
+    # A gate that warns by itself would have stopped nothing; an older event does not say whose mode it was.
     return [
         f"gate {verdict['gate']} failed and only warns (gates.modes): {verdict.get('reason', '')}"
         for verdict in event.verdicts
-        if verdict.get("mode") == "warn" and not verdict["passed"]
+        if verdict.get("mode") == "warn" and not verdict["passed"] and verdict.get("mode_is_set", True)
     ]
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from pipeline.context import Context
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
+from pipeline.ledger.rollout_events import MOVES
+from pipeline.ledger.store import Entry
 from pipeline.settings.models import time_of
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def settle(context: Context, run: str, name: str, history: LiveHistory, worth: W
     for entry in context.ledger.events(RetrainDecided, model=name):
         decided = entry.event
         if decided.as_of in settled or decided.decision == "wait":
+            continue
+        if decided.decision == "go back" and not _went_back(context, name, entry):
             continue
         event = _settled(context, name, decided, history, worth)
         if event is not None:
@@ -77,6 +81,19 @@ def _settled(
         expected=decided.saving if decided.currency in ("", worth.currency) else None,
         ahead=decided.ahead,
     )
+
+
+def _went_back(context: Context, name: str, decided: Entry[RetrainDecided]) -> bool:
+    """Whether the next rollout brought the version that was chosen, and no later look had chosen it before that: one that nobody followed, as
+    a look by hand, saved nothing."""
+    to = decided.event.to_digest
+    moves = [each for each in context.ledger.events(*MOVES, model=name) if each.seq > decided.seq]
+    # To deploy again what is live, as after a change of its settings, is no answer.
+    move = next((each for each in moves if each.event.digest != decided.event.digest), None)
+    if move is None or move.event.digest != to:
+        return False
+    looks = context.ledger.events(RetrainDecided, model=name)
+    return not any(decided.seq < each.seq < move.seq and each.event.to_digest == to for each in looks)
 
 
 def _trained_for(context: Context, name: str, decided: RetrainDecided, history: LiveHistory) -> str:

@@ -7,7 +7,6 @@ newest one there would be the quick labels alone, or none.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,8 +19,7 @@ from pipeline.errors import RegistryError
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.timeline import LiveVersion, live_at
 from pipeline.runs import label_maturity
-from pipeline.serving.schema import Column, Schema
-from pipeline.settings.models import Model
+from pipeline.serving.schema import Schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,17 +28,14 @@ if TYPE_CHECKING:
     from pipeline.monitoring.data_quality import DataQuality
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.estimated_quality import EstimatedQuality
-    from pipeline.monitoring.live_quality import LiveQuality
+    from pipeline.monitoring.live_quality import LiveQuality, LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
-    from pipeline.monitoring.profiles.profile import Profile
     from pipeline.monitoring.profiles.reference import Reference
     from pipeline.monitoring.quarantine_rates import QuarantineRates
     from pipeline.monitoring.skew import Skew
     from pipeline.monitoring.source_volume import SourceVolume
     from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
-    from pipeline.runs.drift_by_rows import ByRows
-    from pipeline.settings.models import Model
 
 # All requests are counted; answers, their estimate and the pictures take at most about so many of them.
 SAMPLE_ROWS = 100_000
@@ -114,12 +109,50 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
 
     Writes the report, its JSON beside it, and a DriftChecked event. Raises RegistryError when the model has no champion.
     """
-    from pipeline.monitoring.drift_page import Sides
-    from pipeline.policy import retrain as retrain_policy
-    from pipeline.policy.alarms import Look
-    from pipeline.policy.drift_sentence import drift_sentence
-    from pipeline.runs import data_check, drift_alarm, drift_by_rows, drift_report, drift_skew
+    seen = _seen(context, name, as_of)
+    drift, skew = _drift(context, name, seen)
+    quality, notes = _quality(context, name, seen)
+    alarm, receipt = _decided(context, name, seen, drift, skew, quality)
+    answers, estimated = _answers(context, name, seen)
+    check = DriftCheck(
+        drift=drift,
+        champion=seen.live.version,
+        as_of=as_of,
+        window_start=seen.start,
+        live_quality=quality,
+        asked_outside_window=seen.counted.logged - seen.counted.profile.rows,
+        damaged_log_files=seen.log.damaged_files,
+        receipt=receipt,
+        report=None,
+        notes=notes,
+        without_event_time=seen.counted.without_event_time,
+        alarm=alarm,
+        estimated=estimated,
+        answers=answers,
+        skew=skew,
+    )
+    return _written(context, run, name, seen, _with_data(context, name, seen, check))
 
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a look reads: the live version, what it learnt from, and its requests of [start, as_of).
+
+    `against` is what they are compared with: of `reference` what has their hours, where they are of less than a day. `counted` has all of them and `log` about SAMPLE_ROWS; `sampled` says that these are a part.
+    """
+
+    live: LiveVersion
+    reference: Reference
+    against: Reference
+    schema: Schema
+    start: datetime
+    as_of: datetime
+    counted: LoggedProfile
+    log: LoggedPredictions
+    sampled: bool
+
+
+def _seen(context: Context, name: str, as_of: datetime) -> _Seen:
     model = context.params.model(name)
     # By what is live: somebody can move the registry's alias.
     live = live_at(context.ledger, name)
@@ -131,64 +164,97 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     counted = traffic(context).profile(name, live.version, live.digest, start, as_of)
     share = min(1.0, SAMPLE_ROWS / max(counted.profile.rows, 1))
     log = traffic(context).predictions(name, start, as_of, share)
-    requests, now = log.rows, counted.profile
-    champion = live.version
-    learnt_from, schema = _reference(context, name, live), _schema(context, name, live)
-    reference = _of_window(context, name, live, learnt_from, schema, as_of)
+    reference, schema = _reference(context, name, live), _schema(context, name, live)
+    against = _of_window(context, name, live, reference, schema, as_of)
+    return _Seen(live, reference, against, schema, start, as_of, counted, log, share < 1)
+
+
+def _drift(context: Context, name: str, seen: _Seen) -> tuple[DriftVerdict, Skew | None]:
+    """How the inputs moved, and on which side: of the source, or of serving alone."""
+    from pipeline.runs import drift_by_rows, drift_compared, drift_skew
+
+    live, reference, schema, requests, as_of = seen.live, seen.against, seen.schema, seen.log.rows, seen.as_of
     found = drift_by_rows.found(context, name, live, reference, requests, schema)
-    drift = _drift_verdict(context, name, reference, now, requests, schema, as_of, found)
+    drift = drift_compared.of_profile(context, name, reference, seen.counted.profile, requests, schema, as_of, found)
     named = [feature.feature for feature in drift.moved]
 
     def of_side(rows: pd.DataFrame) -> DriftVerdict:
         by_rows = drift_by_rows.found(context, name, live, reference, rows, schema)
-        return by_rows.added_to(of_rows(context, name, reference, rows, schema, as_of, found.shared), named)
+        return by_rows.added_to(
+            drift_compared.of_rows(context, name, reference, rows, schema, as_of, found.shared), named
+        )
 
-    drift, skew = drift_skew.judged(context, name, drift, requests, schema, as_of, of_side)
-    mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
-    known = requests
-    if mature or share < 1:
-        known = traffic(context).predictions(name, start - mature, as_of - mature).rows
-    quality = _live_quality(context, name, live, known, as_of - mature, as_of)
-    notes = label_maturity.unreached(context, name, as_of)
+    return drift_skew.judged(context, name, drift, requests, schema, as_of, of_side)
+
+
+def _quality(context: Context, name: str, seen: _Seen) -> tuple[LiveQuality, tuple[str, ...]]:
+    """The live quality of the newest window whose labels have matured, and what is to be noted of labels."""
+    mature = label_maturity.mature_after(context.params.model(name), label_maturity.measured(context, name, seen.as_of))
+    known = seen.log.rows
+    if mature or seen.sampled:
+        known = traffic(context).predictions(name, seen.start - mature, seen.as_of - mature).rows
+    quality = _live_quality(context, name, seen.live, known, seen.as_of - mature, seen.as_of)
+    notes = [*label_maturity.unreached(context, name, seen.as_of)]
     if quality.value is None:
-        notes += _labels_due(live, mature, as_of)
+        notes += _labels_due(seen.live, mature, seen.as_of)
+    return quality, tuple(notes)
+
+
+def _decided(
+    context: Context, name: str, seen: _Seen, drift: DriftVerdict, skew: Skew | None, quality: LiveQuality
+) -> tuple[Alarm | None, Receipt]:
+    """The alarm after this look, and what it asks for by itself."""
+    from pipeline.policy import retrain as retrain_policy
+    from pipeline.policy.alarms import Look
+    from pipeline.runs import drift_alarm
+
+    monitor = context.params.model(name).monitor
     moved = {feature.feature: feature.shape for feature in drift.moved} if drift.changed else {}
-    worse = retrain_policy.worse(quality, model.monitor)
-    trained_on = drift_alarm.learnt_by(context.ledger, name, live, learnt_from)
+    worse = retrain_policy.worse(quality, monitor)
+    trained_on = drift_alarm.learnt_by(context.ledger, name, seen.live, seen.reference)
     base = {feature.feature: feature.base for feature in drift.moved if feature.base}
-    look = Look(start, as_of, drift.verdict, moved, worse, trained_on, base, drift.unjudged)
-    answers, estimated = _answers(context, name, live, reference, requests, counted)
+    look = Look(seen.start, seen.as_of, drift.verdict, moved, worse, trained_on, base, drift.unjudged)
     alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
-    data = data_check.judged(context, name, log.quality, len(requests), as_of)
-    check = DriftCheck(
-        drift=drift,
-        champion=champion,
-        as_of=as_of,
-        window_start=start,
-        live_quality=quality,
-        asked_outside_window=counted.logged - now.rows,
-        damaged_log_files=log.damaged_files,
-        receipt=retrain_policy.decide(
-            drift, quality, model.monitor, standing, skew, alarm.start if alarm is not None else ""
-        ),
-        report=None,
-        notes=tuple(notes),
-        without_event_time=counted.without_event_time,
-        alarm=alarm,
-        estimated=estimated,
-        answers=answers,
-        skew=skew,
-        data=data,
-        quarantine=data_check.quarantine(context, name, as_of),
-        source=data_check.source(context, name, as_of),
-        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers, skew, data),
+    since = alarm.start if alarm is not None else ""
+    return alarm, retrain_policy.decide(drift, quality, monitor, standing, skew, since)
+
+
+def _with_data(context: Context, name: str, seen: _Seen, check: DriftCheck) -> DriftCheck:
+    """The check with whether requests and the source's rows come as they used to, and with its sentence."""
+    from pipeline.policy.drift_sentence import drift_sentence
+    from pipeline.runs import data_check
+
+    data = data_check.judged(context, name, seen.log.quality, len(seen.log.rows), seen.as_of)
+    said = drift_sentence(
+        check.drift,
+        check.alarm,
+        check.live_quality,
+        context.params.model(name).monitor,
+        f"{name} {seen.live.version}",
+        check.estimated,
+        check.answers,
+        check.skew,
+        data,
     )
-    names = f"what {name} {champion} learnt from", f"Requests from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
-    sides = Sides(reference, now, *names, _classes(context, name, live))
-    shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema, skew, check.data_lines)
+    quarantine = data_check.quarantine(context, name, seen.as_of)
+    source = data_check.source(context, name, seen.as_of)
+    return replace(check, data=data, quarantine=quarantine, source=source, said=said)
+
+
+def _written(context: Context, run: str, name: str, seen: _Seen, check: DriftCheck) -> DriftCheck:
+    """The check with its page; page, JSON and event are written."""
+    from pipeline.monitoring.drift_page import Sides
+    from pipeline.runs import drift_report
+
+    live, as_of = seen.live, seen.as_of
+    names = f"what {name} {live.version} learnt from", f"Requests from {seen.start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
+    sides = Sides(seen.against, seen.counted.profile, *names, _classes(context, name, live))
+    shown = drift_report.Shown(
+        as_of, check.drift, check.said, sides, seen.log.rows, seen.schema, check.skew, check.data_lines
+    )
     check = replace(check, report=drift_report.write(context, name, live, shown))
     context.ledger.append(DriftChecked.read(check.as_dict()), name, run)
-    file = drift_report.page_file(context, name, as_of, champion).with_suffix(".json")
+    file = drift_report.page_file(context, name, as_of, live.version).with_suffix(".json")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(check.as_dict(), indent=2) + "\n", encoding="utf-8")
     return check
@@ -218,97 +284,6 @@ def _of_window(
     return drift_reference.of_hours(whole, sample, model, schema.doubles, as_of - span, as_of)
 
 
-def _drift_verdict(
-    context: Context,
-    name: str,
-    reference: Reference,
-    now: Profile,
-    requests: pd.DataFrame,
-    schema: Schema,
-    as_of: datetime,
-    found: ByRows,
-) -> DriftVerdict:
-    """Compares the profile of all requests with what the champion learnt from. Leaves personal features out. An unknown value is told from
-    the `requests`, which may be a part of them. What was found by the rows shares the budget."""
-    from pipeline.monitoring import drift_reference
-
-    model = context.params.model(name)
-    verdict = found.added_to(compared(context, name, reference, now, requests, schema, as_of, found.shared))
-    said = said_left_out(model, drift_reference.features(model))
-    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
-
-
-def of_rows(
-    context: Context,
-    name: str,
-    reference: Reference,
-    rows: pd.DataFrame,
-    schema: Schema,
-    as_of: datetime,
-    shared: bool = False,
-) -> DriftVerdict:
-    """`compared` of rows that are here."""
-    from pipeline.monitoring.profiles.in_memory import profile_of
-
-    profile = profile_of(rows, reference.layout, learnt(schema))
-    return compared(context, name, reference, profile, rows, schema, as_of, shared)
-
-
-def compared(
-    context: Context,
-    name: str,
-    reference: Reference,
-    profile: Profile,
-    rows: pd.DataFrame,
-    schema: Schema,
-    as_of: datetime,
-    shared: bool = False,
-) -> DriftVerdict:
-    """The verdict of a look on the `profile` of the window that ends at `as_of`; `rows` of it, as the log has them, name unknown values.
-    `shared` says that half of the budget is the domain classifier's."""
-    from pipeline.monitoring import drift
-    from pipeline.monitoring.measures.own import own_measures
-    from pipeline.settings.cron import runs_a_quarter
-
-    model = context.params.model(name)
-    known = learnt(schema)
-    window = drift.Window(
-        profile,
-        model.monitor.window_days,
-        (as_of - timedelta(days=model.monitor.window_days)).date(),
-        as_of.date(),
-    )
-    looks = max(runs_a_quarter(model.monitor.cron), 1) * (2 if shared else 1)
-    examples = _unknown_values(rows, known)
-    own = own_measures(model.monitor.measures, context.project, [measure.name for measure in drift.MEASURES])
-    return drift.compare(reference, window, model.monitor, looks, known, examples, own)
-
-
-def learnt(schema: Schema) -> dict[str, frozenset[str]]:
-    """The categories that the version learnt, by column."""
-    return {column.name: column.learnt for column in schema.columns if column.learnt is not None}
-
-
-def said_left_out(model: Model, columns: Sequence[Column]) -> str:
-    """Which features, and numbers that are made of `columns`, drift leaves out because they follow the calendar; '' for none."""
-    parts = [f"{column.name} {part}" for column in columns for part in column.parts]
-    if not (named := [*model.calendar, *parts]):
-        return ""
-    return f"{', '.join(named)} {'follows' if len(named) == 1 else 'follow'} the calendar and so cannot drift"
-
-
-def _unknown_values(requests: pd.DataFrame, learnt: Mapping[str, frozenset[str]]) -> dict[str, str]:
-    """A value that training never saw, for each column that has one."""
-    found = {}
-    for column, known in learnt.items():
-        if column in requests.columns:
-            values = requests[column].dropna()
-            unknown = values[~values.isin(known)]
-            if len(unknown):
-                found[column] = str(unknown.iloc[0])
-    return found
-
-
 def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:
     return schema_of_version(context, name, champion.version, champion.digest)
 
@@ -329,22 +304,16 @@ def _labels_due(live: LiveVersion, mature: timedelta, as_of: datetime) -> list[s
     return [f"version {live.version} is live since {since:%Y-%m-%d}: {first}, so its live quality is not known yet"]
 
 
-def _answers(
-    context: Context,
-    name: str,
-    champion: LiveVersion,
-    reference: Reference,
-    requests: pd.DataFrame,
-    counted: LoggedProfile,
-) -> tuple[AnswerShift | None, EstimatedQuality | None]:
+def _answers(context: Context, name: str, seen: _Seen) -> tuple[AnswerShift | None, EstimatedQuality | None]:
     """Of the champion's own answers in the newest window; None of a version from before either. A deployer of an earlier version counts no
-    answers: then those of `requests` tell."""
+    answers: then those in the log tell."""
     from pipeline.monitoring import answer_shift, estimated_quality, live_quality
 
+    reference, counted = seen.reference, seen.counted
     if not reference.answers:
         return None, None
-    answers = live_quality.answered_by(requests, context.ledger, name, champion)
-    classes = _classes(context, name, champion)
+    answers = live_quality.answered_by(seen.log.rows, context.ledger, name, seen.live)
+    classes = _classes(context, name, seen.live)
     found = None
     if reference.quality:
         known = estimated_quality.QualityModel.read(reference.quality)

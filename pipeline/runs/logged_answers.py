@@ -71,6 +71,7 @@ def schema_of(context: Context, name: str, champion: LiveVersion) -> Schema:
 
 
 def manifest_of(context: Context, name: str, champion: LiveVersion) -> dict[str, Any]:
+    """The manifest of the champion's package. Raises PackageRefused where a file of it was changed."""
     from pipeline.serving import contents
 
     return contents.read(context.registry.package_folder(name, champion.version, champion.digest)).manifest

@@ -15,6 +15,7 @@ from pipeline.policy.freeze import frozen
 from pipeline.policy.guards import A_MONTH
 from pipeline.policy.retraining.base import Decision
 from pipeline.policy.retraining.budget import Budget, Ceiling, Claim
+from pipeline.runs.looks_by_hand import counted
 from pipeline.settings.models import time_of
 
 # While a look reads what is spent and writes what it spends, no other one does.
@@ -22,9 +23,9 @@ LEASE, WAIT_S = "budget of retrains", 30.0
 OF_ALL = "budget.retrains_a_month"
 
 
-def ceilings(context: Context, name: str, as_of: datetime) -> list[Ceiling]:
+def ceilings(context: Context, run: str, name: str, as_of: datetime) -> list[Ceiling]:
     """Those that hold for the model: its team's, and that of all."""
-    looks = _before(context, name, as_of)
+    looks = _before(context, run, name, as_of)
     return [Ceiling(key, most, *_used(context, name, as_of, key, looks)) for key, most in _limits(context, name)]
 
 
@@ -32,7 +33,7 @@ def note(
     context: Context, run: str, name: str, as_of: datetime, budget: Budget, said: Decision | None, granted: bool
 ) -> None:
     """Writes down that the model wants a retrain, or wants none any more; `said` is what `value` says, None for nothing."""
-    looks = [entry.event for entry in context.ledger.events(BudgetLooked, model=name)]
+    looks = [entry.event for entry in counted(context.ledger.events(BudgetLooked, model=name), run)]
     if any(look.as_of == as_of.isoformat() for look in looks):
         return
     keys = [ceiling.key for ceiling in budget.ceilings]
@@ -61,9 +62,9 @@ def _limits(context: Context, name: str) -> list[tuple[str, int]]:
     return [(key, most) for key, most in found if most is not None]
 
 
-def _before(context: Context, name: str, as_of: datetime) -> list[Entry[BudgetLooked]]:
+def _before(context: Context, run: str, name: str, as_of: datetime) -> list[Entry[BudgetLooked]]:
     """The looks of all models in the ledger; for a look that is taken again, those that were there before it."""
-    looks = context.ledger.events(BudgetLooked)
+    looks = counted(context.ledger.events(BudgetLooked), run)
     own = next((e.seq for e in looks if e.model == name and time_of(e.event.as_of) == as_of), None)
     return [e for e in looks if own is None or e.seq < own]
 

@@ -21,6 +21,7 @@ from pipeline.ledger.timeline import LiveVersion, live_at
 from pipeline.runs import (
     before_live,
     decision_settlement,
+    looks_by_hand,
     retrain_budget,
     retrain_guards,
     retrain_signals,
@@ -55,9 +56,11 @@ def decide(
     if live is None:
         raise RegistryError(f"model {name}", "has no champion", f"train one: `perennial retrain {name} --deploy`")
     model = context.params.model(name)
+    if model.policy.rule != DRIFT and (then := before_live.decided_then(context.ledger, name, live, as_of)) is not None:
+        return then
     if model.policy.rule != DRIFT and (before := before_live.said(context.ledger, name, live, as_of)):
         receipt = RetrainDecided(
-            **_base(model, live, as_of), says="wait", decision="wait", why=before, flips="a later look"
+            **_base(model, live, as_of), says="wait", decision="wait", why=before, flips=before_live.LATER
         )
         return _written(context, run, name, receipt)
     try:
@@ -65,7 +68,7 @@ def decide(
     except window_losses.NoHistory as error:
         skewed = model.policy.rule != DRIFT and retrain_guards.skew_seen(context, name, as_of, look)
         receipt = _without_history(model, live, as_of, look, str(error))
-        receipt = retrain_guards.guarded(context, name, as_of, receipt, retrain_guards.SKEW if skewed else "")
+        receipt = retrain_guards.guarded(context, run, name, as_of, receipt, retrain_guards.SKEW if skewed else "")
     else:
         receipt = _with_history(context, run, name, live, as_of, look, history)
     return _written(context, run, name, receipt)
@@ -73,7 +76,8 @@ def decide(
 
 def _written(context: Context, run: str, name: str, receipt: RetrainDecided) -> RetrainDecided:
     """The receipt, which is in the ledger once however often its look is repeated."""
-    looks = [e.event for e in context.ledger.events(RetrainDecided, model=name) if e.event.as_of == receipt.as_of]
+    before = looks_by_hand.counted(context.ledger.events(RetrainDecided, model=name), run)
+    looks = [entry.event for entry in before if entry.event.as_of == receipt.as_of]
     if not looks or canonical(looks[-1].body()) != canonical(receipt.body()):
         context.ledger.append(receipt, name, run)
     log.info("%s", receipt.sentence())
@@ -86,7 +90,7 @@ def of_look(context: Context, run: str, name: str, look: Mapping[str, Any]) -> d
     what = "drift" if look["verdict"] == "drift" else "live quality"
     by_drift = receipt.rule == DRIFT
     return {
-        "decision": receipt.decision,
+        "decision": receipt.decision if _of_live(context, name, receipt) else "wait",
         "as_of": receipt.as_of,
         "version": receipt.version,
         "reason": receipt.reason(f"{what}: {look['said']}" if by_drift else f"{receipt.rule}: {receipt.why}"),
@@ -103,9 +107,15 @@ def why_not(context: Context, run: str, name: str, as_of: datetime) -> str:
     receipt = decide(context, run, name, as_of)
     return (
         ""
-        if receipt.decision == "retrain"
+        if receipt.decision == "retrain" and _of_live(context, name, receipt)
         else f"{name}: {receipt.sentence()}; a run by hand goes on whatever this says"
     )
+
+
+def _of_live(context: Context, name: str, receipt: RetrainDecided) -> bool:
+    """Whether it is of what is live now: what a repeated look decided of another version is done, or over."""
+    live = live_at(context.ledger, name)
+    return live is not None and (live.version, live.digest) == (receipt.champion, receipt.digest)
 
 
 def worth_of(context: Context, name: str, history: LiveHistory) -> Worth:
@@ -168,7 +178,7 @@ def _with_history(
     skew = retrain_guards.skew_seen(context, name, as_of, look) if rule != DRIFT else None
     if skew is not None and skew.explains(policies["value" if rule == BUDGET else rule], known, history, model.policy):
         held.append(retrain_guards.SKEW)
-    receipt = retrain_guards.guarded(context, name, as_of, receipt, *held)
+    receipt = retrain_guards.guarded(context, run, name, as_of, receipt, *held)
     return _in_budget(context, run, name, as_of, of_rule, unit, receipt) if rule == BUDGET else receipt
 
 
@@ -219,7 +229,7 @@ def _in_budget(
 
     # Two looks at once would both spend what is left.
     with lease.held(context.ledger, retrain_budget.LEASE, retrain_budget.WAIT_S):
-        budget = Budget(name, Value(), retrain_budget.ceilings(context, name, as_of), unit, receipt.currency)
+        budget = Budget(name, Value(), retrain_budget.ceilings(context, run, name, as_of), unit, receipt.currency)
         if receipt.decision != "retrain":
             retrain_budget.note(context, run, name, as_of, budget, None, granted=False)
             return receipt

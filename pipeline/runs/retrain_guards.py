@@ -13,7 +13,7 @@ from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.timeline import live_at, rolled_back_versions
 from pipeline.policy.freeze import by_calendar
 from pipeline.policy.guards import back_guards, guards
-from pipeline.runs import freeze, slow_labels, window_losses
+from pipeline.runs import freeze, looks_by_hand, slow_labels, window_losses
 from pipeline.settings.models import time_of
 
 if TYPE_CHECKING:
@@ -58,15 +58,17 @@ def skew_seen(context: Context, name: str, as_of: datetime, look: Mapping[str, A
     return SkewSeen(time_of(alarm["start"]) if alarm.get("start") else None)
 
 
-def guarded(context: Context, name: str, as_of: datetime, receipt: RetrainDecided, *held: str) -> RetrainDecided:
+def guarded(
+    context: Context, run: str, name: str, as_of: datetime, receipt: RetrainDecided, *held: str
+) -> RetrainDecided:
     """The receipt, whose decision is to wait where a guard holds it back: a freeze, those of time, and what else is `held` against a retrain."""
     settings = context.params.model(name).policy
     if receipt.says == "retrain":
         trained = _trained(context, name)
-        found = guards(settings, name, as_of, _acted(context, name, "retrain", as_of), trained)
+        found = guards(settings, name, as_of, _acted(context, run, name, "retrain", as_of), trained)
         found += filter(None, (*held, slow_labels.nothing_to_learn(context, name, as_of, trained)))
     elif receipt.says == "go back":
-        found = back_guards(settings, name, as_of, _acted(context, name, "go back", as_of))
+        found = back_guards(settings, name, as_of, _acted(context, run, name, "go back", as_of))
         if receipt.to_digest in [package.digest for package in rolled_back_versions(context.ledger, name)]:
             found.append(f"version {receipt.version} was rolled back, and comes back by hand alone")
     else:
@@ -103,14 +105,16 @@ def _trained_in_vain(context: Context, name: str, as_of: datetime, history: Live
         failed = {str(each["gate"]) for each in entry.event.verdicts if not each["passed"]}
         if entry.event.as_of and failed == {"champion"}:
             made.append(entry.event.as_of)
-    asked = set(_acted(context, name, "retrain", as_of))
+    # A version that was made shows that a look was followed, a person's too.
+    asked = set(_acted(context, looks_by_hand.run_of(name), name, "retrain", as_of))
     trained = max((at for at in map(time_of, made) if at in asked), default=None)
     return None if trained is None else sum(start < trained for start in history.starts)
 
 
-def _acted(context: Context, name: str, decision: str, as_of: datetime) -> list[datetime]:
-    """The as-ofs of the looks before that came to this decision."""
-    before = [e.event for e in context.ledger.events(RetrainDecided, model=name) if e.event.decision == decision]
+def _acted(context: Context, run: str, name: str, decision: str, as_of: datetime) -> list[datetime]:
+    """The as-ofs of the looks before that came to this decision, as a look of this run counts them."""
+    looks = looks_by_hand.counted(context.ledger.events(RetrainDecided, model=name), run)
+    before = [entry.event for entry in looks if entry.event.decision == decision]
     return [time_of(event.as_of) for event in before if time_of(event.as_of) < as_of]
 
 

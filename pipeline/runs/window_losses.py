@@ -7,7 +7,6 @@ that is repeated sees what it saw. Past versions are scored by their packages: n
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from pipeline.policy.retraining.base import Known
 
-log = logging.getLogger(__name__)
 
 # The newest versions that were live, which may be gone back to; and the newest windows that are scored. Older windows count as they were
 # scored once: what a version lost when it was new tells how much more it loses now.
@@ -119,7 +117,8 @@ def _without_labels_since(scored: Sequence[WindowScored]) -> datetime | None:
 def kept_versions(ledger: Ledger, name: str, live: LiveVersion) -> list[KeptVersion]:
     """The live package and those that were live before it, by their as-of, the newest KEPT_VERSIONS; without those whose as-of nobody
     knows, as of versions that another home trained."""
-    found: dict[PackageOfVersion, KeptVersion] = {}
+    # By version and digest, as text: of years of moves a dozen are made objects of.
+    found: dict[tuple[str, str], str] = {}
     as_of: dict[str, str] = {}
     registered = iter(ledger.events(VersionRegistered, model=name))
     coming = next(registered, None)
@@ -128,12 +127,15 @@ def kept_versions(ledger: Ledger, name: str, live: LiveVersion) -> list[KeptVers
         while coming is not None and coming.seq < move.seq:
             as_of[coming.event.version] = coming.event.as_of
             coming = next(registered, None)
-        package = PackageOfVersion(move.event.version, move.event.digest or "")
-        if package.digest and package.version in as_of:
-            found[package] = KeptVersion(package, time_of(as_of[package.version]))
-    versions = sorted(found.values(), key=lambda kept: kept.as_of)[-KEPT_VERSIONS:]
-    own = found.get(live.package)
-    return versions if own is None or own in versions else [own, *versions[1:]]
+        version, digest = move.event.version, move.event.digest
+        if digest and version in as_of:
+            found[version, digest] = as_of[version]
+    times = {package: time_of(at) for package, at in found.items()}
+    versions = sorted(times, key=times.__getitem__)[-KEPT_VERSIONS:]
+    own = (live.version, live.digest)
+    if own in times and own not in versions:
+        versions = [own, *versions[1:]]
+    return [KeptVersion(PackageOfVersion(*package), times[package]) for package in versions]
 
 
 def _index(at: datetime, period: timedelta) -> int:

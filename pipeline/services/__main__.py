@@ -11,6 +11,7 @@ from pipeline.settings.environment import Environment
 
 
 def main(argv: list[str]) -> int:
+    """Starts or ends the services of this machine. Returns the exit code: 1 for an error, 2 for wrong usage."""
     if argv not in (["up"], ["down"]):
         print("usage: python -m pipeline.services up | down", file=sys.stderr)
         return 2

@@ -49,6 +49,7 @@ def _run(command: list[str]) -> None:
 
 
 def main() -> int:
+    """Returns the exit code: 1 where a database cannot be made."""
     logs.configure("service")
     try:
         home = Path(os.environ["PERENNIAL_HOME"])

@@ -26,6 +26,7 @@ ALIVE = "notices-alive"
 
 
 def main() -> None:
+    """Tells people until the process is ended: a fault of one look ends nothing."""
     logs.configure("service")
     environment = Environment.read()
     settings = ReadAgain(environment.project, environment.params_read)

@@ -63,6 +63,7 @@ class RolloutKeeper:
 
 
 def main() -> None:
+    """Looks until the process is ended; while the ledger is away it waits longer."""
     logs.configure("service")
     environment = Environment.read()
     keeper: RolloutKeeper | None = None

@@ -48,6 +48,7 @@ class SloKeeper:
 
 
 def main() -> None:
+    """Checks until the process is ended: a fault of one round, or of one model, ends nothing."""
     logs.configure("service")
     environment = Environment.read()
     keeper: SloKeeper | None = None

@@ -209,6 +209,7 @@ def _memory_mb(pid: int) -> int:
 
 
 def main() -> None:
+    """Looks at the slots until the process is ended: what one slot's files hold ends nothing."""
     logs.configure("service")
     keeper = SlotKeeper(Environment.read())
     while True:

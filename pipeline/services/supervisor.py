@@ -272,6 +272,7 @@ def _wait(woken: int, seconds: float) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """`arguments` are PERENNIAL_HOME and the Procfile. Returns the exit code once all its processes have ended."""
     logs.configure("service")
     home, procfile = map(Path, arguments)
     Supervisor(home, read_procfile(procfile)).run()

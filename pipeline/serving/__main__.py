@@ -47,6 +47,7 @@ logger = logging.getLogger("pipeline.serving")
 
 
 def main() -> int:
+    """Serves until SIGTERM. Returns the exit code: 1 for a package that is refused, before any worker is there."""
     arguments = _arguments()
     settings = Settings.from_environment()
     _configure_logging({"version": arguments.version, "slot": arguments.slot})

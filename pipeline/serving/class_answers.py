@@ -82,6 +82,7 @@ def _strings(texts: Sequence[str]) -> bytes:
 
 
 def v2_answer(identity: Identity, request_id: Any, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The body of an answer by the Open Inference Protocol; a request without an id, a text, gets none back."""
     answer: dict[str, Any] = {"model_name": identity.model, "model_version": identity.version}
     if type(request_id) is str:
         answer["id"] = request_id

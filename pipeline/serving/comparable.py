@@ -7,8 +7,10 @@ another number of groups the words are in other groups. In another zone a time w
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from pipeline.serving.schema.columns import Column, Schema
+if TYPE_CHECKING:
+    from pipeline.serving.schema.columns import Column, Schema
 
 
 def lacking(schema: Schema, numbers: Collection[str], texts: Collection[str]) -> list[str]:

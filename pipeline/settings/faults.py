@@ -31,6 +31,7 @@ def fault(*what: str) -> SettingsError:
 
 
 def missing(key: str) -> str:
+    """The fault of a key that is not there, with an example where there is one."""
     added = example(key)
     return f"missing key {key} (for example {added})" if added else f"missing key {key}"
 

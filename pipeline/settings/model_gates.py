@@ -62,6 +62,8 @@ class Churn(Section):
 
 
 class Export(Section):
+    """`gates.export`: the largest package, in MB of 10^6 bytes, and the longest 99th percentile of one row, in ms."""
+
     size_mb: float = Field(default=500, gt=0, le=MOST)
     p99_ms: float = Field(default=1000, gt=0, le=MOST)
 

@@ -209,6 +209,11 @@ class Params:
     written: Mapping[Any, Any] = field(default_factory=dict)
 
     @property
+    def names(self) -> set[str]:
+        """Of all blocks, the right and the broken ones, none of which is read for it."""
+        return {str(name) for name in self.written}
+
+    @property
     def prices(self) -> Prices:
         return cast(Prices, self._section("prices"))
 

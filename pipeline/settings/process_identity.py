@@ -102,6 +102,7 @@ class ProcessIdentity:
 
 
 def this_process() -> ProcessIdentity:
+    """The identity of the process that asks."""
     identity = ProcessIdentity.of(os.getpid())
     assert identity is not None, "a process that runs has an identity"
     return identity

@@ -77,6 +77,7 @@ def features_of(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ())
 
 
 def precision_of(column: Column, doubles: Collection[str]) -> Precision:
+    """float64 where one of the column's numbers is among `doubles`, else float32, which is what ONNX computes in."""
     return "float64" if any(name in doubles for name in column.matrix) else "float32"
 
 

@@ -48,8 +48,8 @@ class Registered:
 
 
 @pytest.fixture
-def version(project, churn_artifacts):
-    change_params(project, "models.churn.approval", "required")
+def version(stored, churn_artifacts):
+    change_params(stored, "models.churn.approval", "required")
     context = replace(Context.here(), asked_by="ann")
     assert registered(context.registry, churn_artifacts, "one") == "1"
     client = context.registry.client()
@@ -129,6 +129,10 @@ def test_what_was_swapped_after_the_approval_is_refused_by_name(version):
         undo()
         assert version.ready(), named
         assert len(version.context.ledger.events(DeployRefused)[-1].event.changed) == 1
+    report = version.artifacts / "gates.json"
+    report.rename(report.with_suffix(".kept"))
+    assert "its gates.json cannot be fetched" in version.refused()
+    assert "gates.json" in version.context.ledger.events(DeployRefused)[-1].event.why, "the audit has it"
 
 
 def test_who_asked_may_not_approve_where_users_are_known(version):
@@ -226,6 +230,7 @@ def test_only_people_who_are_named_may_approve(version):
     change_params(version.context.project, "models.churn.approval_by", ["cid"])
     version.context = replace(Context.here(), asked_by="ann")
     assert "was approved by bob, who is not in models.churn.approval_by (cid)" in version.refused()
+    assert version.approve("cid").event.by == "cid" and version.ready(), "who is named now decides anew"
 
 
 def test_a_person_approves_by_command(version):

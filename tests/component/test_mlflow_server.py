@@ -1,13 +1,11 @@
 """MLflow's own server and a slot answer the same requests on the same version; where they differ on purpose is listed here."""
 
 import json
-from datetime import UTC, datetime
 
 import pytest
 from starlette.testclient import TestClient
 
 from pipeline.context import Context
-from pipeline.runs.retrain import retrain
 from pipeline.serving.app import App
 from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
@@ -26,7 +24,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 @pytest.fixture
-def servers(trained_before, monkeypatch):
+def servers(version_one, monkeypatch):
     """(MLflow's server, the slot) for one version."""
     import mlflow
     from mlflow.pyfunc import scoring_server
@@ -34,11 +32,10 @@ def servers(trained_before, monkeypatch):
     # MLflow sets it for good.
     monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
     context = Context.here()
-    version = retrain(context, "one", "churn", datetime(2024, 3, 1, tzinfo=UTC), "a test", False).version
     context.registry.client()
-    model = mlflow.pyfunc.load_model(f"models:/churn/{version}")
-    runtime = Runtime.load(context.registry.package_folder("churn", version))
-    slot = TestClient(App(runtime, None, Identity("churn", version, "blue")))
+    model = mlflow.pyfunc.load_model("models:/churn/1")
+    runtime = Runtime.load(context.registry.package_folder("churn", "1"))
+    slot = TestClient(App(runtime, None, Identity("churn", "1", "blue")))
     return TestClient(scoring_server.init(model)), slot
 
 

@@ -97,7 +97,10 @@ def test_a_copy_of_a_project_ends_nothing_of_the_one_that_runs(tmp_path, monkeyp
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     process = subprocess.Popen(sleep, start_new_session=True, env=marks)
     try:
-        time.sleep(0.2)  # until the new program has its environment
+        until = time.monotonic() + 60
+        while psutil.Process(process.pid).environ().get(OWNER) != str(home):  # the new program has its environment
+            assert time.monotonic() < until
+            time.sleep(0.01)
         identity = ProcessIdentity.of(process.pid)
         slot = {"version": "1", "address": "http://a", "options": {}, "pid": process.pid, "born": identity.stamp}
         (home / "slots" / "churn-blue.json").write_text(json.dumps(slot))

@@ -58,7 +58,7 @@ class Live:
 
 
 @pytest.fixture
-def live(project, churn_artifacts):
+def live(stored, churn_artifacts):
     context = Context.here()
     registry = context.registry
     assert registered(registry, churn_artifacts, "one") == "1"

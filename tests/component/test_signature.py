@@ -14,7 +14,7 @@ from pipeline.workspaces import dvc_graph
 
 
 @pytest.fixture
-def checked(project):
+def checked(project, trained_before):
     """(context, workspace, MLflow run) of a model that passed its gates and is not registered yet."""
     context = Context.here()
     folder = steps.open_run(context, "one", "churn", datetime(2024, 3, 1, tzinfo=UTC), "a test")

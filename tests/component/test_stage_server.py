@@ -236,18 +236,20 @@ def test_another_user_is_not_served_and_serves_nobody(instead):
     )
     asked = subprocess.run([sys.executable, "-c", ask, os.environ[stage_server.VARIABLE]], check=False)
     assert asked.returncode == 0
+    # All processes of the machine share these names, those of another test run too.
+    of_another = f"perennial-of-another-{os.getpid()}"
     listen = (
         "import os, socket\n"
         "os.setuid(65534)\n"
         "with socket.socket(socket.AF_UNIX) as here:\n"
-        "    here.bind('\\0perennial-of-another')\n"
+        f"    here.bind('\\0{of_another}')\n"
         "    here.listen()\n"
         "    print(flush=True)\n"
         "    print(here.accept()[0].recv(100))\n"
     )
     with subprocess.Popen([sys.executable, "-c", listen], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "\n"
-        done = run("burn", **{stage_server.VARIABLE: "perennial-of-another"})
+        done = run("burn", **{stage_server.VARIABLE: of_another})
         assert (done.returncode, done.stdout, other.stdout.readline()) == (0, "burnt \n", "b''\n")
 
 

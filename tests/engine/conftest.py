@@ -32,7 +32,7 @@ TRAINING = {SKOPS: {"runtime": "skops"}, BOOSTED: {"estimator": "xgboost", "opti
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, _empty_store):
     """A project with six versions. Their files are made once for all workers, and registered in a project for each."""
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(tmp_path_factory.mktemp("rollout") / "project", {"churn": CHURN})
@@ -40,6 +40,7 @@ def trained(tmp_path_factory):
         patch.setenv("PERENNIAL_HOME", str(project / "home"))
         patch.setenv("PERENNIAL_PROJECT", str(project))
         made = made_once(tmp_path_factory, "versions", _train)
+        shutil.copytree(_empty_store, project / "home" / "mlflow")
         registry = Context.here().registry
         registry.client()
         for version in DAYS:
@@ -67,13 +68,14 @@ def _train(folder: Path) -> None:
 
 
 @pytest.fixture
-def entered(monkeypatch):
+def entered(monkeypatch, _empty_store):
     """Enters a project, starts a router before it, and gives its context; the slots end with the test."""
     with ExitStack() as ending:
 
         def enter(project: Path) -> Context:
             monkeypatch.chdir(project)
             monkeypatch.setenv("PERENNIAL_PROJECT", str(project))
+            shutil.copytree(_empty_store, project / ".perennial" / "mlflow")
             at = ending.enter_context(router(project, project / ".perennial"))
             monkeypatch.setenv("PERENNIAL_ROUTER_URL", at.router)
             monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)

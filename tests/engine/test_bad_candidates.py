@@ -23,6 +23,7 @@ from pipeline.rollout import evidence
 from tests.support.endpoint import one_engine
 
 
+@one_engine
 def test_a_package_that_answers_otherwise_gets_no_user_request(endpoint):
     """A candidate with wrong golden answers is refused before any user request reaches it."""
     endpoint.deploy("1")

@@ -14,7 +14,7 @@ from pipeline.deployer import status
 from pipeline.errors import RolloutError
 from pipeline.ledger.rollout_events import RouteMoved
 from pipeline.pages.overview import overview_page
-from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing import route_file, traefik
 from tests.support import browser
 from tests.support.endpoint import LIMIT_S, one_engine
 
@@ -26,7 +26,9 @@ FAST |= {"drain_s": 1, "limits__alpha": 0.2, "limits__p99_ms": 2000}
 
 
 @pytest.fixture(autouse=True)
-def _fast(endpoint):
+def _fast(endpoint, monkeypatch):
+    # A slot that misses a health check on a busy machine would leave its share to the other one until the next.
+    monkeypatch.setitem(traefik.HEALTH, "timeout", "60s")
     endpoint.set(**FAST)
     endpoint.deploy("1", "all-at-once")
 

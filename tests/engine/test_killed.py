@@ -97,6 +97,7 @@ def test_a_rollout_killed_at_any_point_is_recovered(start, tmp_path):
     assert seen == {"1", "2"}
 
 
+@one_engine
 def test_a_canary_killed_in_its_step_is_given_back(start):
     """A canary that is killed in its step gives all traffic back to the champion, without a failed request."""
     endpoint = start

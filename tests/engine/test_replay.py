@@ -45,6 +45,7 @@ def told(endpoint, version):
     return [line.what for line in timeline(endpoint.context.ledger, "churn") if f"version {version}" in line.what]
 
 
+@one_engine
 def test_a_good_candidate_goes_live_and_a_bad_one_does_not_without_a_live_request(quiet):
     """With logged requests alone a candidate with opposite predictions gets no traffic, and an equal one goes live."""
     before = logged(quiet)

@@ -3,8 +3,10 @@
 import pytest
 
 from harness import rollouts
+from tests.support.endpoint import one_engine
 
 
+@one_engine
 def test_the_hundred_rollouts_in_small(endpoint):
     """Rollouts and a shadow under load fail no request, and each answer comes from a version in the route."""
     endpoint.set(limits__p99_ms=None, limits__error_rate=0.05, bake_s=0.5)

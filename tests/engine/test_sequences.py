@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import PerennialError
 from pipeline.rollout.routing import route_file
-from tests.support.endpoint import agreed, kill_slot
+from tests.support.endpoint import agreed, kill_slot, one_engine
 from tests.support.world import VERSIONS, killed_at, race, tamper
 
 SEQUENCES = Path(__file__).parents[1] / "sequences"
@@ -18,6 +18,7 @@ SEQUENCES = Path(__file__).parents[1] / "sequences"
 SEQUENCE_FILES = sorted(SEQUENCES.glob("*.json"))
 
 
+@one_engine
 @pytest.mark.parametrize("sequence", SEQUENCE_FILES, ids=[path.stem for path in SEQUENCE_FILES])
 def test_a_sequence_is_replayed_on_real_slots(endpoint, sequence):
     """A recorded sequence of accidents on real slots ends with route, slots, registry and ledger in agreement."""

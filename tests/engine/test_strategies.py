@@ -167,6 +167,7 @@ def test_a_shadow_answers_nobody_is_compared_and_promotes_nothing(endpoint, vers
         endpoint.rollback()
 
 
+@one_engine
 def test_a_cold_predecessor_is_started_proven_and_live_again(endpoint, caplog):
     """A rollback to a predecessor whose slot has ended starts and checks it first, without a failed request."""
     caplog.set_level(logging.INFO, "pipeline")

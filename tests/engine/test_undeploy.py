@@ -17,7 +17,7 @@ from pipeline.context import Context
 from pipeline.deployer.api import LocalTraffic
 from pipeline.deployer.status import models_status
 from pipeline.rollout.routing import route_file
-from tests.support.endpoint import LIMIT_S
+from tests.support.endpoint import LIMIT_S, one_engine
 
 KEY = hashlib.sha256(b"mine").hexdigest()
 
@@ -57,6 +57,7 @@ def test_it_is_shown_restarted_with_its_keys_rolled_back_and_ended(without_a_blo
     assert main(["undeploy", "nobody"]) == 1
 
 
+@one_engine
 def test_requests_that_are_under_way_are_answered(endpoint):
     """An undeploy under load: each request is answered by a slot, or by the router, which no longer knows the model."""
     endpoint.deploy("1")

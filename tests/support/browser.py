@@ -84,16 +84,32 @@ def press(driver: webdriver.Chrome, xpath: str) -> None:
     WebDriverWait(driver, 30).until(expected_conditions.element_to_be_clickable((By.XPATH, xpath))).click()
 
 
+def leave(driver: webdriver.Chrome) -> None:
+    """Closes the page. Airflow's own draws what is going on sixty times a second, without a graphics card, and asks again and again."""
+    driver.get("about:blank")
+
+
 def faults(driver: webdriver.Chrome, width: int) -> list[str]:
     """What is wrong with the page that is open when its window is `width` pixels wide: errors, what sticks out, what came from elsewhere."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     found = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
-    wide = driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+    # A phone's window grows with a page that is too wide for it: what counts is the width that was asked for.
+    wide = driver.execute_script("return document.documentElement.scrollWidth - arguments[0]", width)
     found += [f"{wide} pixels wider than its window of {width}"] if wide > 0 else []
     fetched = driver.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
     here = driver.current_url.partition("/perennial/")[0]
     return found + [f"fetched from elsewhere: {url}" for url in fetched if not url.startswith(here)]
+
+
+def filtered(driver: webdriver.Chrome, table: str, words: str) -> list[str]:
+    """The first cells of the rows of `table` that are seen once `words` stand in its filter, which is emptied again."""
+    box = driver.find_element(By.ID, f"{table}-filter")
+    box.send_keys(words)
+    cells = driver.find_elements(By.CSS_SELECTOR, f"#{table} > tbody > tr > td:first-child")
+    seen = [cell.text for cell in cells if cell.is_displayed()]
+    box.clear()
+    return seen
 
 
 def start_backfill(driver: webdriver.Chrome, airflow: str, dag: str, first: str, last: str) -> None:

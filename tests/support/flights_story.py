@@ -27,7 +27,7 @@ from tests.support.required import EXHAUSTIVE
 from tests.support.stack import FLIGHTS, Stack, inside
 
 RETRAIN, MONITOR, OPERATE, SCORE = (f"{kind}__{FLIGHTS}" for kind in ("retrain", "monitor", "operate", "score"))
-WEEKS = 26 if EXHAUSTIVE else 3
+WEEKS = 26 if EXHAUSTIVE else 2
 # The Mondays that the weeks begin with; the last of them is in the middle of the year's data either way.
 MONDAYS = [f"{day:%Y-%m-%d}" for day in pd.date_range(end="2013-10-28", periods=WEEKS, freq="7D")]
 

@@ -17,10 +17,20 @@ GROUPS = {
     # Tables that are read as the same rows are judged once.
     "tests/component/test_awkward_tables.py": "awkward tables",
     "tests/component/test_dags.py": "dags",
+    "tests/component/test_edge.py": "edge",
     "tests/component/test_flights_weeks.py": "flights",
     "tests/component/test_http_connection.py": "http connection",
-    "tests/component/test_postgres.py": "postgres",
-    "tests/component/test_server_files.py": "postgres",
+    "tests/component/test_large_numbers.py": "large numbers",
+    "tests/component/test_outsiders.py": "outsiders",
+    "tests/component/test_portfolio.py": "dags",
+    "tests/component/test_scales.py": "scales",
+    "tests/component/test_times_and_texts.py": "times and texts",
+    # A Postgres, or an S3.
+    "tests/component/test_dvc_remote.py": "stores",
+    "tests/component/test_postgres.py": "stores",
+    "tests/component/test_s3_source.py": "stores",
+    "tests/component/test_scoring_killed.py": "stores",
+    "tests/component/test_server_files.py": "stores",
     "tests/component/test_serving_process.py": "serving process",
     # Each imports Evidently, seconds of processor time in each process.
     "tests/unit/test_drift.py": "evidently",
@@ -28,6 +38,8 @@ GROUPS = {
     "tests/unit/test_file_drift.py": "evidently",
     "tests/unit/test_measures.py": "evidently",
 }
+# Of the engines' tests one without load, so that the versions of them all are made while other workers have something to do.
+FIRST = "tests/engine/test_batch_scoring_live.py"
 # Of the engines' tests.
 LONG = ("tests/engine/test_killed.py", "tests/engine/test_strategies.py")
 # Of the unit tests the files with seconds of work, the longest first, so that none is begun when the other workers end.
@@ -53,6 +65,8 @@ def _rank(item: pytest.Item) -> int:
     if file in LONG_UNIT:
         return 5 + LONG_UNIT.index(file)
     tier = file.split("/")[1]
+    if file == FIRST:
+        return 1
     if tier == "engine":
         return 3 if file in LONG else 4
     return {"story": 0, "component": 1 if file in GROUPS else 2}.get(tier, 5 + len(LONG_UNIT))

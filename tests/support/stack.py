@@ -93,7 +93,8 @@ class Stack:
         until = time.monotonic() + limit_s
         while (state := self.airflow.run(dag, run)["state"]) not in ("success", "failed"):
             assert time.monotonic() < until, f"{dag} {run} is {state}"
-            time.sleep(0.3)
+            # A question takes the server as much processor time as a part of a task does.
+            time.sleep(1)
         return {t["task_id"]: t["state"] for t in self.airflow.tasks(dag, run)} | {"": state}
 
     def wait_for_task(self, dag: str, run: str, task: str, state: str, limit_s: float = 120) -> None:
@@ -101,6 +102,13 @@ class Stack:
         until = time.monotonic() + limit_s
         while (now := {t["task_id"]: t["state"] for t in self.airflow.tasks(dag, run)}).get(task) != state:
             assert time.monotonic() < until, f"{dag} {run}: {now}"
+            time.sleep(0.5)
+
+    def wait_for_answer(self, dag: str, run: str, task: str, limit_s: float = 120) -> None:
+        """Waits until the task no longer waits for a person."""
+        until = time.monotonic() + limit_s
+        while {t["task_id"]: t["state"] for t in self.airflow.tasks(dag, run)}[task] == "awaiting_input":
+            assert time.monotonic() < until, f"{dag} {run}: {task} still waits"
             time.sleep(0.2)
 
     def pools(self) -> dict[str, int]:

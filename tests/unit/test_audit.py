@@ -32,7 +32,10 @@ def told(project):
     failed = {"gate": "slices", "passed": False, "mode": "warn", "reason": "plan basic is worse"}
     for event, run in (
         (RunOpened(as_of="2024-03-01", reason="by hand", asked_by="ann"), "r2"),
-        (GatesChecked(verdicts=[failed, {**failed, "mode": "on", "passed": True}]), "r2"),
+        (
+            GatesChecked(verdicts=[failed, {**failed, "mode": "on", "passed": True}, {**failed, "mode_is_set": False}]),
+            "r2",
+        ),
         (VersionRegistered(version="2", mlflow_run="m2", data_version="d2.dir", as_of="2024-03-01"), "r2"),
         (ApprovalAsked(**EVIDENCE, asked_by="ann"), "r2"),
         (DeployRefused(version="2", why="is not approved", asked_by="cid"), ""),

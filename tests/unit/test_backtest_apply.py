@@ -52,6 +52,7 @@ def found(best, schedule=None, tells=True):
         "    policy: {}\n",
         "    policy:\n      # nothing yet\n    team: ~\n",
         "    policy: null  # nothing yet\n",
+        "    policy:\n      rule:  # nothing yet\n",
     ],
 )
 def test_the_policy_stands_in_the_block_and_all_else_as_it_was(tmp_path, best, schedule, policy, section):
@@ -108,11 +109,18 @@ def test_a_model_in_braces_gets_its_policy_in_them(tmp_path):
     assert file.read_bytes().decode() == written
 
 
-def test_what_stands_in_another_model_is_not_changed(tmp_path):
-    """Where two models share a section, the keys are told that a person has to write."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models:\n  other:\n    policy: &shared {window_days: 7}\n  churn:\n    policy: *shared\n",
+        "models:\n  churn: &shared\n    policy: {window_days: 7}\n  other: *shared\n",
+        "models:\n  churn:\n    policy:\n      rule: >-\n        drift\n      window_days: 7\n",
+    ],
+)
+def test_where_lines_cannot_be_changed_the_keys_are_told_that_a_person_has_to_write(tmp_path, text):
+    """Where two models share a section or a whole block, so that the other one stays as it was, and where a value has lines of its own."""
     file = tmp_path / "params.yaml"
-    text = "models:\n  other:\n    policy: &shared {window_days: 7}\n  churn:\n    policy: *shared\n"
     file.write_text(text)
-    with pytest.raises(SettingsError, match=r"write models\.churn\.policy\.rule: value by hand"):
-        apply(tmp_path, found("value"))
+    with pytest.raises(SettingsError, match=r"write models\.churn\.policy\.rule: schedule and .* by hand"):
+        apply(tmp_path, found("tuned schedule", 3))
     assert file.read_text() == text

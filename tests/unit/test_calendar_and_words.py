@@ -12,7 +12,7 @@ import pytest
 from harness.project import change_params
 from pipeline.errors import SettingsError, StageError
 from pipeline.rollout import replay
-from pipeline.runs import drift_check
+from pipeline.runs import drift_compared
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Rows, Schema, texts
 from pipeline.serving.schema.blocks import number_matrix
@@ -260,10 +260,10 @@ def test_what_follows_the_calendar_is_no_drift_of_itself():
 
 def test_what_drift_leaves_out_is_said(project):
     """A feature with `calendar: true`, and the parts of a time, are named in the verdict; too few others are refused."""
-    assert drift_check.said_left_out(load(project).model("churn"), []) == ""
+    assert drift_compared.said_left_out(load(project).model("churn"), []) == ""
     change_params(project, "models.churn.gates.contract.columns.calls.calendar", True)
     model = load(project).model("churn")
-    said = drift_check.said_left_out(model, [Column("since", "datetime", parts=("month",)), NOTE])
+    said = drift_compared.said_left_out(model, [Column("since", "datetime", parts=("month",)), NOTE])
     assert said == "calls, since month follow the calendar and so cannot drift"
     change_params(project, "models.churn.monitor.features_limit", 3)
     with pytest.raises(SettingsError, match="2 features without the calendar ones"):

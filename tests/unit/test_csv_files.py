@@ -1,10 +1,16 @@
 """CSV files as a source: every cell is what it says, and what cannot be read is counted, or refused in one line."""
 
 import gzip
+from datetime import date, timedelta
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline.data import file_source, sql
+from pipeline.data import snapshot as snapshots
 from pipeline.errors import DataError
+from tests.support import in_memory
 from tests.support.csv_source import HEADER, lines, load, model, write
 
 WHOLE = ["spend", "calls", "left"]
@@ -252,3 +258,38 @@ def test_parquet_files_need_no_query(tmp_path):
     frame.drop(columns="plan").to_parquet(tmp_path / "data" / "a.parquet")
     with pytest.raises(DataError, match="has no column plan; add it; the columns are customer"):
         load(tmp_path, model(files=["data/*.parquet"]))
+
+
+def test_a_file_counts_and_not_the_name_of_its_folder(tmp_path):
+    """A column of both is what the files hold, as `predict` reads them; one that folders alone have is theirs; some of each is refused."""
+    file = tmp_path / "region=a" / "day=2024-01-02" / "rows.parquet"
+    file.parent.mkdir(parents=True)
+    held = {"x": [1, 2], "region": ["b", "c"], "Day": ["2024-01-02T10:00", "2024-01-02T11:00"]}
+    connection = in_memory.connection()
+
+    def read(**columns):
+        pq.write_table(pa.table(columns), file)
+        query = f"SELECT x, region, day FROM {file_source.parquet(connection, [file], 'churn source')}"
+        return connection.sql(query).fetchall()
+
+    assert read(**held) == [*zip(*held.values(), strict=True)]
+    assert read(x=[1]) == [(1, "a", date(2024, 1, 2))]
+    with pytest.raises(DataError, match="has the column region in its files and .*, which have day too; leave region"):
+        read(x=[1], region=["b"])
+
+
+def test_texts_of_numbers_that_a_double_merges_are_refused_by_name(tmp_path):
+    """No run learns from accounts that differ in their last digits alone as if they were one; what reads rows for other ends does as before."""
+    write(tmp_path, lines(*(str(10**18 + i) for i in range(30))))
+    assert set(load(tmp_path)[0].spend) == {1e18}
+    of = model()
+    start = of.as_of - timedelta(days=of.source.window_days)
+    with pytest.raises(
+        DataError, match="column spend holds texts, and a double cannot tell its numbers from each other"
+    ):
+        snapshots.known_rows("churn", of, tmp_path, start, of.as_of, of.as_of)
+
+
+def test_a_column_may_be_called_as_a_parameter():
+    """DuckDB gets the values of the parameters that a query has, and not of a name that looks like one."""
+    assert sql.parameters("SELECT \"a $end\", '$end' FROM t WHERE x < $start", {"start": 1, "end": 2}) == {"start": 1}

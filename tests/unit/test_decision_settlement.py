@@ -14,6 +14,7 @@ from pipeline.accounts.statement import Terms
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
+from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.pages import receipts
 from pipeline.pages.receipts import SIDE, receipts_page, shown
 from pipeline.policy.economics import Figure, Worth
@@ -110,11 +111,16 @@ def test_too_few_windows_a_wait_and_a_version_that_never_came_are_not_settled(co
 
 
 def test_going_back_costs_nothing_and_is_settled_by_its_own_versions(context):
-    """The version gone back to is compared with the one that was left."""
+    """The version gone back to is compared with the one that was left, once it is live: a look that nobody followed saved nothing."""
     back = decided("go back", version="1", to_digest="d1").body() | {"champion": "2", "digest": "d2"}
+    context.ledger.append(RetrainDecided.read(back | {"as_of": (DECIDED - WEEK).isoformat()}), "churn")
     context.ledger.append(RetrainDecided.read(back), "churn")
+    for version in ("2", "1"):
+        assert settle(context, "r", "churn", history([-0.1] * 6), WORTH) == []
+        moved = {"version": version, "slot": "blue", "engine": "process", "digest": f"d{version}"}
+        context.ledger.append(RolloutEnded.read(moved), "churn")
     (event,) = settle(context, "r", "churn", history([-0.1] * 6), WORTH)
-    assert (event.version, event.instead, event.cost) == ("1", "2", 0.0)
+    assert (event.version, event.instead, event.cost, event.as_of) == ("1", "2", 0.0, DECIDED.isoformat())
     assert event.saved == pytest.approx(0.5 * 100 * 0.6)
 
 

@@ -82,6 +82,23 @@ def test_a_run_is_told_with_its_figures(client: FileClient) -> None:
     assert is_missing(missing.value)
 
 
+def test_what_another_process_wrote_since_is_asked_for_anew(client: FileClient, tmp_path: Path) -> None:
+    """A run that ended, or made a version, after the runs of all were read is told as it is."""
+
+    def without_version() -> list[str]:
+        return [each.info.run_id for each in client.runs_without_version("other", "7", 101)]
+
+    def write(statement: str) -> None:
+        with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+            connection.execute(statement)
+
+    assert without_version() == ["r2"]
+    write("INSERT INTO runs VALUES ('r4', '/r4', 'active', 90, 95, 7)")
+    assert without_version() == ["r2", "r4"]
+    write("INSERT INTO model_versions (name, version, current_stage, run_id) VALUES ('other', 1, 'None', 'r2')")
+    assert without_version() == ["r4"]
+
+
 def test_artifacts_are_listed_copied_and_removed(client: FileClient, tmp_path: Path) -> None:
     """By their path below the run's folder, with sizes of files alone."""
     listed = [(item.path, item.is_dir, item.file_size) for item in client.list_artifacts("r2")]

@@ -107,3 +107,10 @@ def test_a_model_that_nobody_knows_has_no_button(client, ledger, allowed):
     assert client.get("/freeze/nobody").status_code == 404
     assert press(client, model="nobody").status_code == 404
     assert ledger.events(Frozen) == []
+
+
+def test_a_block_that_cannot_be_read_has_the_button(client, project, ledger):
+    """Nothing happened to the model yet and its block is wrong: it can be frozen before somebody mends it."""
+    change_params(project, "models.churn.training.task", "binry")
+    assert "Stop: freeze it</button>" in client.get("/freeze/churn").text
+    assert press(client).status_code == 200

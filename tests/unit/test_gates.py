@@ -99,6 +99,7 @@ def test_a_gate_that_is_off_does_not_run_and_one_that_warns_stops_nothing(churn,
     verdicts = by_name(run.verdicts(model, files, None, None))
     assert {"champion", "enough_rows"}.isdisjoint(verdicts)
     assert (verdicts["metric_limit"].word, verdicts["metric_limit"].stops) == ("warned", False)
+    assert [name for name, verdict in verdicts.items() if verdict.mode_is_set] == ["metric_limit"]
     run.refuse_failed("churn", list(verdicts.values()))
 
 

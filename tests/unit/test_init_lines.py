@@ -36,6 +36,12 @@ def test_lines_above_the_column_names_are_named(tmp_path, text, line):
         opened(tmp_path, "my table.csv")
 
 
+def test_a_name_that_goes_over_two_lines_is_no_line_above(tmp_path):
+    """Headings of Excel are broken into lines, and the table starts with them all the same."""
+    (tmp_path / "table.csv").write_text(LINES.replace("spend", '"spend\nin €"', 1))
+    assert opened(tmp_path, "table.csv")[1] == 28
+
+
 def test_a_column_that_is_not_there_is_no_line_above(tmp_path):
     """A label further down that is spelt as the target was typed is no line of names."""
     (tmp_path / "table.csv").write_text("seen_at,spend,churned\n2024-01-01,1,yes\n2024-01-02,2,no\n")

@@ -62,4 +62,6 @@ def test_a_query_with_its_window_is_refused_with_the_way_on(project):
     TABLE.to_parquet(project / "rows.parquet", index=False)
     with pytest.raises(DataError, match=r"--data: has \$end, \$start; leave that condition out: init writes it"):
         init(Request("churn", f"{ALL} WHERE seen_at >= $start AND seen_at < $end", "churned", "seen_at"), project, True)
+    with pytest.raises(DataError, match=r"--data: has \$least; write the value itself there"):
+        init(Request("churn", f"{ALL} WHERE spend > $least", "churned", "seen_at"), project, True)
     init(Request("churn", f"{ALL} WHERE plan <> '$start'", "churned", "seen_at"), project, True)

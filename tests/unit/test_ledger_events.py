@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -344,3 +345,15 @@ def test_the_ledger_reads_what_it_wrote(ledger):
 def test_a_body_is_read_as_json_reads_it(text):
     """What orjson refuses is read too: NaN, half a surrogate pair, a number of any size."""
     assert repr(read_json(text)) == repr(json.loads(text))
+
+
+def test_a_number_of_any_length_stays_a_whole_number_wherever_it_stands():
+    """Whatever its digits, its sign, its place and the characters around it, a body is read as json reads it."""
+    draw = random.Random(0)
+    for _ in range(2_000):
+        digits = str(draw.randint(1, 9)) + "".join(draw.choices("0123456789", k=draw.randint(0, 30)))
+        value = draw.choice(["", "-"]) + digits + draw.choice(["", "", ".5", "e2"])
+        beside = draw.choice(["a", "é", "\ud800", "9" * draw.randint(17, 21), f":{digits}"])
+        place = draw.choice(['{"%s":%s}', '{"%s": \t%s}', '["%s",%s]', '["%s",\n %s]', '{"%s": [%s]}'])
+        text = place % (beside, value)
+        assert repr(read_json(text)) == repr(json.loads(text)), text

@@ -87,13 +87,15 @@ def test_times_are_float64_where_a_minute_and_a_half_counts(days, precision):
 
 
 def test_whole_numbers_that_a_double_merges_are_refused_by_name():
-    """Of a BIGINT even float64 may lose the last digits; ids that only look so large are taken."""
+    """Of a BIGINT, or its texts, even float64 may lose the last digits; ids that only look so large are taken."""
     with duckdb.connect() as connection:
         connection.execute(
             "CREATE TABLE rows AS SELECT 1000000000000000000 + i % 100 AS code, i * 1000000000000000 AS hash, i AS small FROM range(1000) t(i)"
         )
         lost = {c: drawn_precision.lost_in_double(connection, c, "BIGINT") for c in ("code", "hash", "small")}
-    assert lost == {"code": True, "hash": False, "small": False}
+        texts = "(SELECT code || '' AS code, ' +' || hash AS hash, small / 3 || 'e' AS small FROM rows)"
+        as_texts = {c: drawn_precision.lost_in_double(connection, c, "VARCHAR", texts) for c in lost}
+    assert lost == as_texts == {"code": True, "hash": False, "small": False}
 
 
 DOUBLE = Schema(

@@ -281,6 +281,27 @@ def test_the_strongest_guess_counts():
     assert beaten.passed and beaten.interval[0] > 0
 
 
+def test_a_model_of_means_that_the_median_beats_is_told_what_to_change():
+    """Of a skewed amount the way on is the loss or the metric; of answers near the median, and of a symmetric target, it is neither."""
+    rng, seen = np.random.default_rng(0), pd.date_range("2024-01-01", periods=600, freq="1h", tz="UTC")
+    amount = np.exp(rng.normal(0, 1.2, 600))
+    naive = {"mean": float(amount.mean()), "median": float(np.median(amount))}
+
+    def said(target, answers, of=naive):
+        rows = pd.DataFrame({"seen_at": seen, "left": target, "prediction": answers})
+        figures = {"metrics": {"mae": float(np.abs(target - answers).mean())}, "baseline": {"mae": 1.2}}
+        return naive_baseline.verdict(regression(rows, naive=of, **figures))
+
+    means = said(amount, naive["mean"] * rng.uniform(0.8, 1.2, 600))
+    assert not means.passed and "worse (95 % interval" in means.reason
+    assert "training.options.loss: absolute_error" in means.reason and "evaluation.metric: rmse" in means.reason
+    for other in (
+        said(amount, naive["median"] * rng.uniform(0.5, 1.5, 600)),
+        said(seen.hour.to_numpy() * 1.0, np.full(600, 11.6), {"mean": 11.5, "median": 11.5}),
+    ):
+        assert not other.passed and "absolute_error" not in other.reason
+
+
 def test_blocks_of_many_groups_are_days_or_parts_of_a_few():
     """Twenty days or more are a block each, and fewer are cut into twenty parts of equally many rows."""
     days = pd.Series(pd.date_range("2024-01-01", periods=300, freq="6h", tz="UTC"))

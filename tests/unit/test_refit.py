@@ -154,3 +154,36 @@ def test_a_refit_that_does_not_know_what_it_learnt_fails(churn: Model, files: Ar
     verdict = gate.verdict(replace(packaged, served=served))
     assert verdict is not None and verdict.observed < verdict.limit and not verdict.passed
     assert "though it learnt them" in verdict.reason and "l2_regularization" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("training", "cure"),
+    [
+        ({"options": {"max_iter": 5}}, "training.options.l2_regularization: 1 cures"),
+        ({"options": {"l2_regularization": 2.0}}, ""),
+        ({"estimator": "sklearn.linear_model.SGDClassifier", "options": {"loss": "log_loss"}}, "training.options.alpha: 0.01 cures"),
+        ({"estimator": "sklearn.linear_model.SGDClassifier", "options": {"loss": "log_loss", "alpha": 0.1}}, ""),
+        ({"estimator": "linear", "options": {}}, ""),
+        ({"estimator": "my_models:drawn", "options": {}}, ""),
+    ],
+)  # fmt: skip
+def test_the_way_on_is_one_of_the_learner_at_hand(churn, files, training, cure):
+    """An option is named that this estimator has, and that is not set already; for another one to serve the judged model remains."""
+    model = model_with(training=training)
+    packaged = packaged_model(churn, files, None, None)
+    served = packaged.served.assign(prediction=1 - packaged.served["left"])
+    verdict = gate.verdict(replace(packaged, model=model, served=served))
+    assert not verdict.passed and (cure in verdict.reason if cure else "cures" not in verdict.reason)
+    assert "evaluation.refit: false" in verdict.reason and "diverge" not in verdict.reason
+
+
+def test_worse_is_told_by_the_models_own_loss_where_that_is_the_larger(churn, files):
+    """Of a rare label the naive guess's loss is small beside that of a model that only ranks: a few hundredths of it are no fit that went wrong."""
+    packaged = packaged_model(churn, files, None, None)
+    target = np.zeros(len(packaged.held_out))
+    target[::50] = 1.0
+    answers = [packaged.held_out.assign(left=target, prediction=of) for of in (0.4, 0.41)]
+    reference = packaged.reference.assign(left=np.arange(len(packaged.reference)) % 50 == 0)
+    packaged = replace(packaged, held_out=answers[0], served=answers[1], reference=reference)
+    assert gate.verdict(packaged).passed
+    assert not gate.verdict(replace(packaged, served=answers[0].assign(prediction=0.6))).passed

@@ -70,25 +70,25 @@ def test_what_is_spent_and_wanted_is_read_from_the_ledger(world):
     looked(world, "ads", 12, granted=True)
     looked(world, "ads", 3, net=70.0)
     looked(world, "gone", 3)
-    (ceiling,) = retrain_budget.ceilings(world.context, "churn", AS_OF)
+    (ceiling,) = retrain_budget.ceilings(world.context, "r", "churn", AS_OF)
     assert ceiling == Ceiling(KEY, 2, 1, (Claim("ads", 70.0),))
     change_params(world.project, "models.ads.rollout", {"no_such_key": 1})
-    (broken,) = retrain_budget.ceilings(world.context, "churn", AS_OF)
+    (broken,) = retrain_budget.ceilings(world.context, "r", "churn", AS_OF)
     assert broken == Ceiling(KEY, 2, 1)
     looked(world, "ads", 1, wants=False)
-    assert retrain_budget.ceilings(world.context, "churn", AS_OF)[0].claims == ()
+    assert retrain_budget.ceilings(world.context, "r", "churn", AS_OF)[0].claims == ()
 
 
 def test_a_look_that_is_taken_again_sees_what_it_saw(world):
     """What others did after it changes nothing of it, and it is noted once; a model that wants no more says so once."""
     context, same = world.context, budget(Ceiling(KEY, 2, 0))
-    first = retrain_budget.ceilings(context, "churn", AS_OF)
+    first = retrain_budget.ceilings(context, "r", "churn", AS_OF)
     retrain_budget.note(context, "r", "churn", AS_OF, same, WANTS, granted=True)
     looked(world, "ads", 0, granted=True)
-    assert retrain_budget.ceilings(context, "churn", AS_OF) == first
+    assert retrain_budget.ceilings(context, "r", "churn", AS_OF) == first
     retrain_budget.note(context, "r", "churn", AS_OF, same, WANTS, granted=True)
     later = AS_OF + timedelta(days=1)
-    assert retrain_budget.ceilings(context, "churn", later)[0].spent == 2
+    assert retrain_budget.ceilings(context, "r", "churn", later)[0].spent == 2
     for days in (1, 2):
         retrain_budget.note(context, "r", "churn", AS_OF + timedelta(days=days), same, None, granted=False)
     assert [e.event.wants for e in world.ledger.events(BudgetLooked, model="churn")] == [True, False]
@@ -98,5 +98,5 @@ def test_a_teams_ceiling_is_its_own(world):
     """A model of a team is within the team's ceiling and that of all."""
     change_params(world.project, "teams", {"growth": {"slots": 2, "retrains_a_month": 1}})
     change_params(world.project, "models.churn.team", "growth")
-    keys = [ceiling.key for ceiling in retrain_budget.ceilings(world.context, "churn", AS_OF)]
+    keys = [ceiling.key for ceiling in retrain_budget.ceilings(world.context, "r", "churn", AS_OF)]
     assert keys == ["teams.growth.retrains_a_month", KEY]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,11 +20,10 @@ from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Ledger
 from pipeline.rollout.slots import predictions_folder
-from pipeline.runs import logged_answers, retrain_decision
-from pipeline.training.tasks import Answers
-from tests.support.monitored import AS_OF, Monitored
+from pipeline.runs import retrain_decision
+from tests.support.deciding import YEAR, decide, getting_worse, rule
+from tests.support.monitored import AS_OF
 
-YEAR = datetime(2024, 1, 1, tzinfo=UTC)
 LOOK = {
     "decision": "retrain",
     "verdict": "drift",
@@ -38,30 +36,7 @@ LOOK = {
 
 @pytest.fixture
 def world(project, ledger, churn_artifacts, tmp_path, monkeypatch):
-    """Version 1 of 1 January answered January and February ever worse; labels come after 2 days."""
-    world = Monitored(project, ledger, churn_artifacts, tmp_path / "home", late_days=2)
-    change_params(project, "models.churn.economics", {"loss": "log_loss", "value": 10, "retrain_minutes": 1})
-    event = VersionRegistered(version="1", mlflow_run="m", data_version="d", as_of=YEAR.isoformat())
-    ledger.append(event, "churn", at="2024-01-01T00:00:00+00:00")
-    world.landed(YEAR, 86_400, 2 * 86_400)
-    world.live("1", "2024-01-02T00:00:00+00:00")
-
-    def answers_of(context, name, package, rows, champion, loaded=None):
-        weeks = ((rows["event_time"] - YEAR) // timedelta(days=7)).to_numpy()
-        right = np.array([world.right[package.version](week) for week in weeks])
-        return Answers(np.where(rows["target"] == 1, right, 1 - right))
-
-    monkeypatch.setattr(logged_answers, "answers_of", answers_of)
-    world.right = {"1": lambda weeks: 0.9 - 0.08 * weeks}
-    return world
-
-
-def rule(world, name, **more):
-    change_params(world.project, "models.churn.policy", {"rule": name, **more})
-
-
-def decide(world, as_of=AS_OF, look=None):
-    return retrain_decision.decide(world.context, "r", "churn", as_of, look)
+    return getting_worse(project, ledger, churn_artifacts, tmp_path, monkeypatch)
 
 
 def test_by_value_a_version_that_gets_worse_is_retrained_once_that_costs_more_than_a_retrain(world):

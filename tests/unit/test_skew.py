@@ -18,7 +18,7 @@ from pipeline.monitoring.drift import DriftVerdict, FeatureDrift, Score
 from pipeline.monitoring.live_quality import LiveQuality
 from pipeline.monitoring.skew import Skew, looked_for
 from pipeline.policy.retrain import decide
-from pipeline.runs import drift_check, drift_skew
+from pipeline.runs import drift_compared, drift_skew
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.settings.models import Monitor
 from tests.support.monitored import FEATURES, Monitored, at
@@ -55,7 +55,7 @@ def test_what_the_source_shows_too_is_drift_and_what_it_does_not_is_skew(model):
 
 def looked(model, **requests):
     """What the source shows of a change in spend and plan that all requests have."""
-    compare = partial(drift_check.of_rows, model.context, "churn", model.reference, schema=model.schema, as_of=at(3))
+    compare = partial(drift_compared.of_rows, model.context, "churn", model.reference, schema=model.schema, as_of=at(3))
     rows = traffic(model.context).predictions("churn", at(1) - 5 * DAY, at(3)).rows.assign(**requests)
     drift = compare(rows)
     return drift_skew.judged(model.context, "churn", drift, rows, model.schema, at(3), compare)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import TESTS, TIERS, tier_of
-from tests.support.side_by_side import GROUPS, LONG, LONG_UNIT, longest_first
+from tests.support.side_by_side import FIRST, GROUPS, LONG, LONG_UNIT, longest_first
 
 FILES = sorted(TESTS.rglob("*.py"))
 MOST_LINES = 400
@@ -45,7 +45,7 @@ def test_no_test_file_is_too_long():
 
 def test_each_group_of_files_exists():
     """Each file whose tests go to one worker exists."""
-    assert [file for file in (*GROUPS, *LONG, *LONG_UNIT) if not (TESTS.parent / file).is_file()] == []
+    assert [file for file in (*GROUPS, FIRST, *LONG, *LONG_UNIT) if not (TESTS.parent / file).is_file()] == []
 
 
 def test_the_longest_come_first_and_in_their_order():

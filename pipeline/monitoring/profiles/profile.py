@@ -32,8 +32,10 @@ class Profile:
 
 
 def empty(layout: Layout) -> Profile:
+    """The profile of no rows."""
     return Profile(0, {column.name: np.zeros(column.cells, dtype=np.int64) for column in layout.columns})
 
 
 def total(profiles: Iterable[Profile], layout: Layout) -> Profile:
+    """The sum, in any order; of none it is that of no rows."""
     return reduce(add, profiles, empty(layout))

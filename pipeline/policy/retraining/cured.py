@@ -121,10 +121,8 @@ def _gain(known: Known, since: int) -> str:
     gaps = gaps[~np.isnan(gaps)]
     if not len(gaps):
         return ""
-    return (
-        f", and that {known.called(newest)} lost {figure(float(gaps.mean()))} a window less than {known.called(newest - 1)} "
-        "on the same rows is no news of the next one"
-    )
+    less = f"{figure(abs(float(gaps.mean())))} a window {'less' if gaps.mean() >= 0 else 'more'}"
+    return f", and that {known.called(newest)} lost {less} than {known.called(newest - 1)} on the same rows is no news of the next one"
 
 
 def _risen(losses: np.ndarray) -> bool:

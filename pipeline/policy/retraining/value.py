@@ -131,8 +131,9 @@ class Value:
 
     def _why(self, known: Known, curve: Staleness, age: int, regret: float, lost: _Lost | None, score: float) -> str:
         cost = f"a retrain costs {figure(known.cost)}"
-        excess = figure(float(curve.excess(np.array(age))))
-        by_curve = f"versions {age} windows after a retrain lose {excess} a window more than new ones by the curve"
+        by_age = float(curve.excess(np.array(age)))
+        excess = f"{figure(abs(by_age))} a window {'more' if by_age >= 0 else 'less'}"
+        by_curve = f"versions {age} windows after a retrain lose {excess} than new ones by the curve"
         if lost is None:
             alarms = self._alarmed(known, curve)
             drift = f", {alarms:.2f} times that after {known.alarm}" if alarms != 1.0 else ""

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def set_aside_folder(home: Path) -> Path:
+    """Where files go that lay in routes/ and are not ours; no router reads it."""
     return home / "routes-set-aside"
 
 

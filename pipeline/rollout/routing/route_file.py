@@ -35,10 +35,12 @@ RESERVE_BYTES = 16_384
 
 
 def routes_folder(home: Path) -> Path:
+    """The folder that Traefik watches: a file in it changes traffic at once."""
     return home / "routes"
 
 
 def route_file(home: Path, model: str) -> Path:
+    """The one file that says who gets which share of the model's traffic."""
     return routes_folder(home) / f"{model}.yaml"
 
 
@@ -132,6 +134,7 @@ def keep(home: Path, model: str, text: str) -> None:
 
 
 def kept_file(home: Path, model: str) -> Path:
+    """A copy of the route outside the folder that Traefik watches, from which a damaged one is restored."""
     return home / "routes-kept" / f"{model}.yaml"
 
 

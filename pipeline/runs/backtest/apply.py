@@ -31,7 +31,8 @@ def apply(project: Path, found: Backtest) -> str:
     with file.open(encoding="utf-8", newline="") as opened:
         text = given = opened.read()
     wanted = yaml_file.parse(given)
-    block = wanted["models"][name]
+    # A block that another model has by an alias is one object: here each is its own, or both would be changed.
+    block = wanted["models"][name] = dict(wanted["models"][name])
     for (section, key), value in wanted_keys.items():
         block[section] = {**(block.get(section) or {}), key: value}
         text = _with_key(text, name, section, key, str(value))
@@ -72,18 +73,20 @@ def policy_of(found: Backtest) -> dict[str, Any]:
 
 
 def _with_key(text: str, model: str, part: str, key: str, value: str) -> str:
-    """The text with this key of a section of the model; as it is where its lines do not show where that stands."""
-    root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    """The text with this key of a section of the model; as it is where its lines do not show where that stands, or where a key before it has
+    made it unreadable."""
+    try:
+        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return text
     block = _value(_value(root, "models"), model)
     section, pair = _value(block, part), f"{key}: {value}"
     if (node := _value(section, key)) is not None:
-        return _put(text, node.start_mark, node.end_mark, value)
+        return _put(text, node.start_mark, node.end_mark, f"{_space(node)}{value}")
     if isinstance(section, yaml.MappingNode):
         return _with_pair(text, section, pair, [pair])
     if section is not None:
-        # Empty, or null: behind a colon there has to be a space.
-        space = " " if section.start_mark.column == section.end_mark.column else ""
-        return _put(text, section.start_mark, section.end_mark, f"{space}{{{pair}}}")
+        return _put(text, section.start_mark, section.end_mark, f"{_space(section)}{{{pair}}}")
     return _with_pair(text, block, f"{part}: {{{pair}}}", [f"{part}:", f"  {pair}"])
 
 
@@ -97,6 +100,11 @@ def _with_pair(text: str, node: yaml.Node | None, in_braces: str, on_lines: Sequ
     at = node.value[0][0].start_mark
     ends = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
     return _put(text, at, at, "".join(f"{line}{ends}{' ' * at.column}" for line in on_lines))
+
+
+def _space(node: yaml.Node) -> str:
+    """What has to stand behind the colon before a value that is left out."""
+    return " " if node.start_mark.index == node.end_mark.index else ""
 
 
 def _put(text: str, start: yaml.Mark, end: yaml.Mark, value: str) -> str:

@@ -14,7 +14,7 @@ from pipeline.ledger.decision_events import BacktestDrawn, Backtested
 
 WIDTH, HEIGHT, SIDE = 900.0, 240.0, 600
 # Lines of this many policies can be told apart.
-COLOURS = ("#2b6cb0", "#b7791f", "#2f855a", "#b3261e", "#6b46c1", "#0e7490", "#9d174d", "#4d7c0f", "#7c5e3b", "#475569")
+COLOURS = ("#2b6cb0", "#b7791f", "#2f855a", "#e53e3e", "#805ad5", "#0e7490", "#d53f8c", "#4d7c0f", "#7c5e3b", "#718096")
 
 
 def backtest_page(

@@ -11,11 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.context import Context
-from pipeline.errors import DataError
+from pipeline.errors import DataError, LedgerError
+from pipeline.ledger.columns import text
 from pipeline.ledger.events import DataLanded, RunSettled, StageKept, VersionRegistered
 from pipeline.ledger.landed_events import LandedProfiled
 from pipeline.ledger.prune_events import Pruned
-from pipeline.ledger.store import EVENTS, Entry, Ledger
+from pipeline.ledger.store import EVENTS, VERIFY, Entry, Ledger
 from pipeline.runs.pruning.kept import Versions, at_of
 from pipeline.settings import yaml_file
 from pipeline.settings.keep import Keep
@@ -48,19 +49,22 @@ def removable(context: Context, of_models: Mapping[str, Versions], keep: Keep) -
     """
     if keep.versions is None and keep.refused_days is None:
         return Removable()
-    landed, pruned = context.ledger.events(DataLanded), context.ledger.events(Pruned)
-    sent, registered = context.ledger.events(StageKept, LandedProfiled), context.ledger.events(VersionRegistered)
+    landed, pruned = _landings(context.ledger), context.ledger.events(Pruned)
+    # What was read of a version is not read again.
+    known = {entry.seq: entry for versions in of_models.values() for entry in versions.entries}
+    registered = [known.get(entry.seq, entry) for entry in context.ledger.events(VersionRegistered)]
+    sent = context.ledger.events(StageKept, LandedProfiled)
     refused = {(entry.model, entry.run) for entry in (*landed, *sent)} - {(e.model, e.run) for e in registered}
     ended = ended_runs(context, keep, refused)
     gone = {version: entry.seq for entry in pruned for version in entry.event.data_versions}
     needed, others, unneeded = set(_of_kept(registered, of_models, pruned)), set[str](), dict[str, str]()
     for entry in landed:
         if not at_of(entry) < ended.get((entry.model, entry.run), LONG_AGO):
-            needed.add(entry.event.data_version)
+            needed.add(entry.data_version)
         elif entry.model not in of_models:
-            others.add(entry.event.data_version)
-        elif entry.seq > gone.get(entry.event.data_version, 0):
-            unneeded[entry.event.data_version] = entry.model
+            others.add(entry.data_version)
+        elif entry.seq > gone.get(entry.data_version, 0):
+            unneeded[entry.data_version] = entry.model
     unneeded = {version: model for version, model in unneeded.items() if version not in needed | others}
     stages, runs = _of_stages(context, [entry for entry in sent if entry.model in of_models], ended, pruned)
     if not unneeded and not stages:
@@ -76,7 +80,19 @@ def removable(context: Context, of_models: Mapping[str, Versions], keep: Keep) -
     hashes = (_with_files(listed, unneeded) | stages.keys()) - _with_files(listed, needed | others)
     # The same data and settings give the same files: a run that goes on may wait for those that one of long ago sent.
     hashes -= {md5 for entry in sent if (entry.model, entry.run) not in ended for md5 in HASH.findall(entry.text)}
-    return Removable(_brought(landed, listed, stages, hashes), _by_model(unneeded.items()), _by_model(runs))
+    brought = _brought(context.ledger.events(DataLanded), listed, stages, hashes) if hashes else {}
+    return Removable(brought, _by_model(unneeded.items()), _by_model(runs))
+
+
+def _landings(ledger: Ledger) -> list[Any]:
+    """(seq, at, model, run, data_version) of each landing: of years the files that they list are most of the ledger. Raises LedgerError."""
+    columns = (EVENTS.c[name] for name in ("seq", "at", "model", "run"))
+    query = sa.select(*columns, text(ledger, "data_version").label("data_version"))
+    found = ledger.rows(query.where(EVENTS.c.kind == DataLanded.KIND).order_by(EVENTS.c.seq))
+    for landing in found:
+        if landing.data_version is None:
+            raise LedgerError(f"event {landing.seq}", "its body has no data_version", VERIFY)
+    return found
 
 
 def _by_model(of: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
@@ -93,7 +109,8 @@ def ended_runs(context: Context, keep: Keep, refused: Collection[tuple[str, str]
     found: dict[tuple[str, str], datetime] = {}
     if keep.versions is not None:
         young = context.clock() - timedelta(days=keep.versions_days)
-        found = {(e.model, e.run): young for e in context.ledger.events(RunSettled) if at_of(e) < young}
+        settled = sa.select(EVENTS.c.model, EVENTS.c.run, EVENTS.c.at).where(EVENTS.c.kind == RunSettled.KIND)
+        found = {(e.model, e.run): young for e in context.ledger.rows(settled) if at_of(e) < young}
     if keep.refused_days is not None:
         young = context.clock() - timedelta(days=keep.refused_days)
         last = last_events(context.ledger, {run for _, run in refused})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 from pipeline.context import Context
 from pipeline.ledger.events import VersionRegistered
@@ -20,13 +21,18 @@ from pipeline.settings.models import time_of
 
 @dataclass(frozen=True)
 class Versions:
-    """A model's versions by number, the oldest first: `kept` has the reason of each that stays; `gone` were pruned before. `mlflow_runs` are
-    the ids of MLflow's runs that made one, also one whose number came again."""
+    """A model's versions by number, the oldest first: `kept` has the reason of each that stays; `gone` were pruned before. `entries` has
+    each that was registered, also one whose number came again."""
 
     registered: Mapping[str, VersionRegistered]
     kept: Mapping[str, str]
     gone: frozenset[str]
-    mlflow_runs: frozenset[str] = frozenset()
+    entries: Sequence[Entry[VersionRegistered]] = ()
+
+    @property
+    def mlflow_runs(self) -> set[str]:
+        """The ids of MLflow's runs that made one."""
+        return {entry.event.mlflow_run for entry in self.entries}
 
     @cached_property
     def removable(self) -> dict[str, VersionRegistered]:
@@ -45,8 +51,7 @@ def versions_of(context: Context, model: str, keep: Keep) -> Versions:
     # A number may come again, in a new registry.
     gone = {v for entry in pruned for v in entry.event.versions if v in newest and newest[v].seq < entry.seq}
     kept = _kept(context, model, keep, [e for e in newest.values() if e.event.version not in gone])
-    made = frozenset(entry.event.mlflow_run for entry in entries)
-    return Versions({number: entry.event for number, entry in newest.items()}, kept, frozenset(gone), made)
+    return Versions({number: entry.event for number, entry in newest.items()}, kept, frozenset(gone), entries)
 
 
 def _kept(context: Context, model: str, keep: Keep, entries: list[Entry[VersionRegistered]]) -> dict[str, str]:
@@ -70,6 +75,6 @@ def _kept(context: Context, model: str, keep: Keep, entries: list[Entry[VersionR
     return kept
 
 
-def at_of(entry: Entry) -> datetime:
-    """When it was written, in UTC."""
+def at_of(entry: Any) -> datetime:
+    """When an event was written, in UTC; of its entry or its row."""
     return time_of(entry.at.replace("Z", "+00:00"))

@@ -143,7 +143,7 @@ def _all_gone(pruned: Sequence[PrunedModel], removable: data.Removable) -> None:
 
 def _every_model(context: Context) -> Collection[str]:
     known = {entry.model for entry in context.ledger.newest(VersionRegistered)}
-    return sorted(known | set(context.params.models) | set(context.params.broken))
+    return sorted(known | context.params.names)
 
 
 def _model(context: Context, run: str, model: str, dry_run: bool) -> tuple[Versions, PrunedModel]:
@@ -162,9 +162,9 @@ def _model(context: Context, run: str, model: str, dry_run: bool) -> tuple[Versi
 
 def _of_versions(context: Context, run: str, model: str, versions: Versions, dry_run: bool) -> PrunedModel:
     found = PrunedModel(model, kept=dict(versions.kept))
-    keep, settings = context.params.keep, context.params.models.get(model)
+    keep = context.params.keep
     found.versions = sorted(versions.removable, key=int)
-    local = [*old_files.reports(context, model, keep), *old_files.predictions(context, model, settings, keep)]
+    local = [*old_files.reports(context, model, keep), *old_files.predictions(context, model, keep)]
     local += old_files.packages(context, model, versions.removable) + old_files.task_logs(context, model, keep)
     if dry_run:
         _count(found, pruning.large_files(context.registry, model, found.versions))

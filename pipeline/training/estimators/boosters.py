@@ -19,6 +19,7 @@ DEFAULT_LEFT, MISSING_IS_NAN, MISSING_TYPE = 2, 8, 12
 
 
 def is_booster(estimator: Any) -> bool:
+    """Whether the fitted estimator is of XGBoost or LightGBM, which need not be installed."""
     return type(estimator).__module__.partition(".")[0] in ("xgboost", "lightgbm")
 
 

@@ -138,4 +138,5 @@ def _is_random_state(name: str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
+    """What a library's error says first: some go on for pages."""
     return next(iter(str(error).strip().splitlines()), "no message")
