@@ -27,6 +27,8 @@ from pipeline.monitoring.profiles.reference import Reference
 from pipeline.monitoring.slice_drift import SliceDrift, slices_of, unjudged_said
 from pipeline.settings.models import DriftLimits
 
+OF_HOURS = "of the same hours of the day"
+
 
 @dataclass(frozen=True)
 class DriftVerdict:
@@ -106,7 +108,8 @@ def compare(
     rows = before.rows, now.rows
     columns = reference.layout.columns
     if min(rows) < limits.min_rows:
-        few = f"{rows[1]:,} rows now and {rows[0]:,} before, at least {limits.min_rows:,} of each required (monitor.min_rows)"
+        before_said = "before" + (f", {OF_HOURS}" if reference.of_hours else "")
+        few = f"{rows[1]:,} rows now and {rows[0]:,} {before_said}, at least {limits.min_rows:,} of each required (monitor.min_rows)"
         return DriftVerdict("no verdict", few, *rows)
     own_columns = [column.name for column in columns if not column.of and column.where is None]
     missing = [name for name in own_columns if name not in now.cells or name not in before.cells]
@@ -198,6 +201,10 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
         return said + f"; unproven: from {counted}, {null_distribution.PROVEN_WEEKS} are needed"
     if window.span_days is not None and window.span_days < null_distribution.WEEK and by_weeks:
         return said + "; unproven: the version's profiles are of whole weeks, and the window is of days"
+    if reference.of_hours:
+        return f"{said}; unproven: a window of less than a day is compared with {reference.rows:,} rows {OF_HOURS}"
     if window.span_days is not None and window.span_days < 1:
         return said + "; unproven: a window of less than a day is compared with whole days"
+    if window.span_days is not None and window.span_days < null_distribution.WEEK and window.span_days % 1:
+        return f"{said}; unproven: {window.span_days:g} days have some hours oftener than others, and are compared with whole days"
     return said

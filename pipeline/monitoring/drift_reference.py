@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,24 @@ def whole_of(file: Path, model: Model, doubles: Collection[str]) -> Reference:
     if kept is None:
         return of_training(pd.read_parquet(file), model, doubles)
     return kept.sliced_by(model.monitor.slices, lambda: of_training(pd.read_parquet(file), model, doubles))
+
+
+def of_hours(
+    whole: Reference, rows: pd.DataFrame, model: Model, doubles: Collection[str], start: datetime, end: datetime
+) -> Reference:
+    """What a window [start, end) of less than a day is compared with: of the rows that were learnt from, or of a sample, those that have its hours."""
+    return whole.at_hours(_table(rows, model, doubles), rows[model.source.event_time], start, end)
+
+
+def newcomers(rows: pd.DataFrame, model: Model) -> dict[str, float]:
+    """Of each category that has any, the share of its held-out values that the rows before never had: of postcodes or hashes so many are usual."""
+    before, out = frames.before_held_out(rows, model), rows[frames.held_out(rows, model)]
+    found = {}
+    for name in model.training.categorical:
+        values = out[name].where(out[name] != frames.MISSING_CATEGORY).dropna()
+        if len(values) and (new := float((~values.isin(before[name])).mean())):
+            found[name] = round(new, 6)
+    return found
 
 
 def watched(whole: Reference, model: Model) -> Reference:

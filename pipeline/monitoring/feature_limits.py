@@ -78,7 +78,7 @@ class Judge:
     ) -> None:
         season = total((reference.days[at] for at in against), reference.layout) if against is not None else None
         self.before, self.now = season or reference.whole, now
-        self.importances = reference.importances
+        self.importances, self.newcomers = reference.importances, reference.newcomers
         self.stated, self.learnt, self.examples, self.own = limits, learnt, examples, own
         draws = null_distribution.draws_for(share)
         weeks = null_distribution.weeks_of(reference.days)
@@ -163,7 +163,8 @@ class Judge:
 
     def _limit(self, measure: Measure, column: ColumnLayout) -> float | None:
         if measure.name == UnknownShare.name:
-            return self.stated.unknown_limit
+            # All of what was learnt from was known: how many new ones are usual, the held-out days say.
+            return min(self.stated.unknown_limit + self.newcomers.get(column.feature, 0.0), 1.0)
         if not measure.decides:
             return None
         if measure.name == Psi.name and self.stated.psi_limit is not None:

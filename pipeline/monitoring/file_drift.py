@@ -10,7 +10,7 @@ import glob
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +73,9 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     before, now = (_with_texts(table, categorical, truths) for table in (before, now))
     times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
     profiled = reference_of(before, numeric, categorical, times)
-    window = _window(now, profile_of(now, profiled.layout), None if times is None else str(times.name))
+    window, hours = _window(now, profile_of(now, profiled.layout), None if times is None else str(times.name))
+    if times is not None and hours is not None:
+        profiled = profiled.at_hours(before, times, *hours)
     judged = _named(before, now, (numeric, categorical), times, compare(profiled, window, DriftLimits()))
     judged = replace(judged, limits=judged.limits.replace("training data", "the reference"))
     left_out = {
@@ -94,17 +96,20 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     return Comparison(verdict, profiled, window.profile)
 
 
-def _window(now: Table, counted: Profile, time: str | None) -> Window:
-    """With the days that it spans, where it has the reference's times: a day differs from others by more than so many rows of a week do."""
+def _window(now: Table, counted: Profile, time: str | None) -> tuple[Window, tuple[datetime, datetime] | None]:
+    """With the days that it spans, where it has the reference's times: a day differs from others by more than so many rows of a week do. And from when
+    to when it is, where it is of some hours."""
     if time is None or time not in now.columns or _kind(now[time]) != "time":
-        return Window(counted)
+        return Window(counted), None
     at = pd.to_datetime(now[time].dropna(), utc=True)
     first, last = at.min(), at.max()
     # Of dates alone the last one is a whole day too.
     dates = bool((at == at.dt.floor("D")).all())
     days = (last - first) / pd.Timedelta(days=1) + dates
     # The requests of a day end before it does.
-    return Window(counted, days if days < MOST_OF_A_DAY else math.ceil(days), first.date(), last.date() + ONE_DAY)
+    of_hours = days < MOST_OF_A_DAY
+    window = Window(counted, days if of_hours else math.ceil(days), first.date(), last.date() + ONE_DAY)
+    return window, (first, last) if of_hours else None
 
 
 def _there(now: Table, columns: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -30,6 +30,8 @@ BEYOND = 6
 WEEK = 7
 # Of more weeks the days that are over matter little.
 FEW_WEEKS = 4
+# With rows in a smaller share of the weeks, rows come in loads, and a week is no part of a window.
+MOST_WEEKS = 0.75
 # The reference's blocks that a limit can be believed from.
 PROVEN_WEEKS = 26
 
@@ -119,8 +121,9 @@ def _times(counts: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def weeks_of(days: Collection[date]) -> int:
-    """How many weeks the days reach over."""
-    return -(-((max(days) - min(days)).days + 1) // WEEK) if days else 0
+    """How many weeks have one of the days, counted back from the newest one."""
+    newest = max(days, default=None)
+    return len({(newest - at).days // WEEK for at in days}) if newest else 0
 
 
 def by_weeks_alone(days: Collection[date]) -> bool:
@@ -148,23 +151,35 @@ def _thinned(random: np.random.Generator, counts: np.ndarray, rows: int) -> np.n
 
 
 def _run(days: list[date], span_days: float | None) -> int:
-    """How many neighbouring days are drawn together for a window of `span_days`: a week, or those of a part of it that is near to one."""
-    if span_days is None or span_days >= FEW_WEEKS * WEEK or by_weeks_alone(days):
+    """How many neighbouring days are drawn together for a window of `span_days`: a week, or those of a part of it that is near to one; where many weeks
+    have no row, as of a load a month, all of it."""
+    if span_days is None or by_weeks_alone(days):
         return WEEK
     if span_days < WEEK:
         return max(1, math.ceil(span_days))
-    run = math.ceil(span_days / round(span_days / WEEK))
+    if _weeks_with_rows(days) < MOST_WEEKS:
+        run = math.ceil(span_days)
+    elif span_days >= FEW_WEEKS * WEEK:
+        return WEEK
+    else:
+        run = math.ceil(span_days / round(span_days / WEEK))
     return run if (days[-1] - days[0]).days + 1 >= FEW_WEEKS * run else WEEK
+
+
+def _weeks_with_rows(days: list[date]) -> float:
+    """The share of the weeks from the oldest day to the newest that have any row."""
+    return weeks_of(days) / ((days[-1] - days[0]).days // WEEK + 1)
 
 
 def _blocks(days: list[date], run: int) -> np.ndarray:
     """Which days each block that can be drawn has, of weeks the newest first: (blocks, days) of 0 and 1."""
     ordinals = np.array([at.toordinal() for at in days])
     if run != WEEK:
-        # Of those that are kept by weeks a day cannot be drawn.
-        starts = ordinals[(ordinals <= ordinals[-1] - run + 1) & (ordinals > ordinals[-1] - MOST_DAYS)]
+        # Of those that are kept by weeks a day cannot be drawn. A window may begin on a day without rows, and so have fewer of a load a week.
+        starts = np.arange(max(ordinals[0], ordinals[-1] - MOST_DAYS + 1), ordinals[-1] - run + 2)
         starts = starts if len(starts) else ordinals[:1]
-        return ((ordinals >= starts[:, None]) & (ordinals < starts[:, None] + run)).astype(float)
+        found = (ordinals >= starts[:, None]) & (ordinals < starts[:, None] + run)
+        return found[found.any(axis=1)].astype(float)
     # Counted back from the end, since the newest days are whole. A first week of a few days goes to its neighbour.
     week = (ordinals[-1] - ordinals) // WEEK
     if len(set(week)) > 1 and (week == week.max()).sum() < WEEK / 2:
@@ -183,7 +198,9 @@ def _blocks_in(reference: Reference, now: Profile, span_days: float | None, bloc
     """How many blocks a window has. Without times it is as many as have its rows; at most half of all, so that others are left."""
     number, days = blocks.shape
     by_rows = now.rows * number / max(reference.rows, 1)
-    wanted = by_rows if span_days is None else span_days / WEEK
+    # Where weeks without rows are no blocks, a window of weeks has fewer.
+    there = _weeks_with_rows(list(reference.days)) if run == WEEK else 1
+    wanted = by_rows if span_days is None else there * span_days / run
     return max(1, min(round(wanted), number // 2 if run == WEEK else days // (2 * run)))
 
 

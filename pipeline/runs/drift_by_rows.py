@@ -83,13 +83,14 @@ def found(
 def _together(
     context: Context, name: str, live: LiveVersion, reference: Reference, sample: pd.DataFrame, rows: pd.DataFrame
 ) -> Together | None:
-    """What the domain classifier says; None where the version learnt from less than half a year."""
+    """What the domain classifier says; None where the version learnt from less than half a year, and for some hours: it compares
+    weeks."""
     from pipeline.monitoring import drift_reference, drift_together
     from pipeline.monitoring.null_distribution import PROVEN_WEEKS, weeks_of
     from pipeline.settings.cron import runs_a_quarter
 
     model = context.params.model(name)
-    if weeks_of(reference.days) < PROVEN_WEEKS:
+    if weeks_of(reference.days) < PROVEN_WEEKS or reference.of_hours:
         return None
     numbers, _ = drift_reference.names(drift_reference.features(model))
     columns = drift_together.columns_of(numbers, reference.importances)

@@ -138,11 +138,12 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
 class _Seen:
     """What a look reads: the live version, what it learnt from, and its requests of [start, as_of).
 
-    `counted` has all of them and `log` about SAMPLE_ROWS; `sampled` says that these are a part.
+    `against` is what they are compared with: of `reference` what has their hours, where they are of less than a day. `counted` has all of them and `log` about SAMPLE_ROWS; `sampled` says that these are a part.
     """
 
     live: LiveVersion
     reference: Reference
+    against: Reference
     schema: Schema
     start: datetime
     as_of: datetime
@@ -164,14 +165,15 @@ def _seen(context: Context, name: str, as_of: datetime) -> _Seen:
     share = min(1.0, SAMPLE_ROWS / max(counted.profile.rows, 1))
     log = traffic(context).predictions(name, start, as_of, share)
     reference, schema = _reference(context, name, live), _schema(context, name, live)
-    return _Seen(live, reference, schema, start, as_of, counted, log, share < 1)
+    against = _of_window(context, name, live, reference, schema, as_of)
+    return _Seen(live, reference, against, schema, start, as_of, counted, log, share < 1)
 
 
 def _drift(context: Context, name: str, seen: _Seen) -> tuple[DriftVerdict, Skew | None]:
     """How the inputs moved, and on which side: of the source, or of serving alone."""
     from pipeline.runs import drift_by_rows, drift_compared, drift_skew
 
-    live, reference, schema, requests, as_of = seen.live, seen.reference, seen.schema, seen.log.rows, seen.as_of
+    live, reference, schema, requests, as_of = seen.live, seen.against, seen.schema, seen.log.rows, seen.as_of
     found = drift_by_rows.found(context, name, live, reference, requests, schema)
     drift = drift_compared.of_profile(context, name, reference, seen.counted.profile, requests, schema, as_of, found)
     named = [feature.feature for feature in drift.moved]
@@ -246,7 +248,7 @@ def _written(context: Context, run: str, name: str, seen: _Seen, check: DriftChe
 
     live, as_of = seen.live, seen.as_of
     names = f"what {name} {live.version} learnt from", f"Requests from {seen.start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
-    sides = Sides(seen.reference, seen.counted.profile, *names, _classes(context, name, live))
+    sides = Sides(seen.against, seen.counted.profile, *names, _classes(context, name, live))
     shown = drift_report.Shown(
         as_of, check.drift, check.said, sides, seen.log.rows, seen.schema, check.skew, check.data_lines
     )
@@ -264,6 +266,22 @@ def _reference(context: Context, name: str, champion: LiveVersion) -> Reference:
     schema = _schema(context, name, champion)
     whole = reference_of_version(context, name, champion.version, champion.digest, schema)
     return drift_reference.watched(whole, context.params.model(name))
+
+
+def _of_window(
+    context: Context, name: str, champion: LiveVersion, whole: Reference, schema: Schema, as_of: datetime
+) -> Reference:
+    """What the window is compared with: all that the version learnt from, or for a window of less than a day what has its hours."""
+    import pandas as pd
+
+    from pipeline.monitoring import drift_reference
+
+    model = context.params.model(name)
+    span = timedelta(days=model.monitor.window_days)
+    if span >= timedelta(days=1) or not whole.timed:
+        return whole
+    sample = pd.read_parquet(context.registry.reference_file(name, champion.version, champion.digest))
+    return drift_reference.of_hours(whole, sample, model, schema.doubles, as_of - span, as_of)
 
 
 def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:

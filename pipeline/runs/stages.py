@@ -103,6 +103,7 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
         importances=result.importances,
         quality=quality.as_dict() if quality else {},
         answers=answer_shift.held_out_answers(answered, result.classes),
+        newcomers=drift_reference.newcomers(rows, model),
     )
     reference.keep_in(files.reference, with_version)
     scored = f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"

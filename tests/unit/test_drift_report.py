@@ -64,6 +64,15 @@ def test_slices_are_counted_in_the_log_and_told(model):
     assert {*check.drift.as_dict()["moved"]} == {"spend", "calls", "plan"}
 
 
+def test_a_look_at_some_hours_is_compared_with_the_same_hours_of_the_sample(model):
+    """A look at a day is compared with all that was learnt from."""
+    whole = model.reference.rows
+    change_params(model.project, "models.churn.monitor.window_days", 0.5)
+    assert 0 < model.check(at(3)).drift.rows_before < whole
+    change_params(model.project, "models.churn.monitor.window_days", 1)
+    assert model.check(at(3)).drift.rows_before == whole
+
+
 @pytest.mark.parametrize(
     ("classes", "kept", "counted", "drawn"),
     [

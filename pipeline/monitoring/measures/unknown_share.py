@@ -1,7 +1,7 @@
 """The share of a category's values that the model's training never saw, which it answers as if the column said nothing.
 
-What was learnt is known, so its past says nothing of how many are usual: it has the fixed limit `monitor.unknown_limit`. It is the wrong
-one for a known value that stands for another: PSI sees that.
+What was learnt is known, so its past says nothing of how many are usual: the limit is `monitor.unknown_limit` beyond what the held-out days had. It is
+the wrong one for a known value that stands for another: PSI sees that.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pipeline.monitoring.profiles.slicing import with_slices
 
 KEPT = b"perennial.profiles"
 # What is known of the version that learnt from it, beside the profiles.
-OF_VERSION = ("importances", "quality", "answers")
+OF_VERSION = ("importances", "quality", "answers", "newcomers")
 # Days that are further back are kept by weeks: so many are enough to say how days differ. They are whole weeks.
 MOST_DAYS = 798
 
@@ -36,7 +36,9 @@ class Reference:
     """`days` are in the order of time; a table without times has its blocks of rows in their order, under made-up days, and `timed` is False.
 
     `importances` are those of the version that learnt from it, by feature; `quality` is its estimated_quality.QualityModel as a dict,
-    `answers` what answer_shift keeps of its answers to the held-out rows. They are empty where nobody measured them.
+    `answers` what answer_shift keeps of its answers to the held-out rows. `newcomers` has of each category the share of its held-out values that the rows before
+    never had. They are empty where nobody measured them. `of_hours` says that the days
+    have the rows of some hours alone (see at_hours).
     """
 
     layout: Layout
@@ -45,6 +47,8 @@ class Reference:
     importances: Mapping[str, float] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
+    newcomers: Mapping[str, float] = field(default_factory=dict)
+    of_hours: bool = False
 
     @cached_property
     def whole(self) -> Profile:
@@ -70,6 +74,14 @@ class Reference:
         kept = [column.name for column in layout.columns]
         days = {at: Profile(p.rows, {n: p.cells[n] for n in kept if n in p.cells}) for at, p in self.days.items()}
         return replace(self, layout=layout, days=days)
+
+    def at_hours(self, rows: Table, times: pd.Series, start: datetime, end: datetime) -> Reference:
+        """The reference by those of its `rows`, which have the `times`, whose hour of the day a window [start, end) of less than a day has: a night is
+        like other nights, and like no whole day."""
+        days = days_of(times)
+        same = (pd.to_datetime(times, utc=True) - start) % pd.Timedelta(days=1) <= end - start
+        found = in_memory.by_day(rows, self.layout, kept_under(days).where(same)) if same.any() else {}
+        return replace(self, days=found, of_hours=True)
 
     def sliced_by(self, names: Sequence[str], rows: Callable[[], Reference]) -> Reference:
         """The reference with the slices of these columns alone. Those that it lacks, as of a version that is older than the settings, are those of

@@ -6,6 +6,7 @@ rows in life, so a past in which nobody retrains has other alarms than these.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,10 +27,12 @@ def alarm(model: Model, root: Path, learnt: pd.DataFrame, asked: pd.DataFrame, s
     taught = learnt if model.evaluation.refit else learnt[~frames.held_out(learnt, model)]
     reference = drift_reference.of_training(taught, model, schema.doubles)
     numeric, categorical = drift_reference.names(drift_reference.features(model))
-    reference = reference.only([*numeric, *categorical])
+    reference = replace(reference.only([*numeric, *categorical]), newcomers=drift_reference.newcomers(learnt, model))
+    begin = model.as_of
+    if span.days < 1:
+        reference = drift_reference.of_hours(reference, taught, model, schema.doubles, begin, begin + span.length)
     known = {name: frozenset(learnt[name].dropna().unique()) for name in categorical}
     asked = asked.assign(**{c: asked[c].where(asked[c] != frames.MISSING_CATEGORY, None) for c in categorical})
-    begin = model.as_of
     window = drift.Window(
         profile_of(asked, reference.layout, known), span.days, begin.date(), (begin + span.length).date()
     )
