@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 WINDOWS = 8
 
 
-def receipt(model: str, made: RetrainDecided, settled: str = "", waited: str = "") -> str:
-    """`settled` says how the receipts before it came true, `waited` the same of decisions to wait; '' where there is none."""
-    lines = [f"{model} {made.champion}: {made.sentence()}"]
+def receipt(model: str, made: RetrainDecided, settled: str = "", waited: str = "", over: str = "") -> str:
+    """`settled` says how the receipts before it came true, `waited` the same of decisions to wait, `over` that another version is live since; ''
+    where there is none."""
+    lines = [f"{model} {made.champion}: {made.sentence()}", *filter(None, [over])]
     if made.money:
         lines.append(made.money)
     if made.cost is not None:

@@ -12,7 +12,7 @@ def decide(arguments: argparse.Namespace) -> Answer:
     """Whether to retrain, by the model's rule: the receipt with its reasons, which the ledger keeps; it starts no run."""
     from pipeline.accounts import waits
     from pipeline.accounts.statement import Terms
-    from pipeline.runs import looks_by_hand, receipt_calibration, retrain_decision
+    from pipeline.runs import before_live, looks_by_hand, receipt_calibration, retrain_decision
     from pipeline.runs.drift_check import check_drift
 
     context, name = context_of_a_person(), arguments.model
@@ -24,7 +24,8 @@ def decide(arguments: argparse.Namespace) -> Answer:
     waited = waits.of_model(context.ledger, Terms.of(context.params), name)
     told = waits.said(waited, context.params.prices.currency)
     answer = {**receipt.body(), "receipts": settled.as_dict(), "waits": told}
-    return Answer(decision_table.receipt(name, receipt, settled.sentence(), told), answer)
+    over = before_live.over(context.ledger, name, receipt)
+    return Answer(decision_table.receipt(name, receipt, settled.sentence(), told, over), answer)
 
 
 def backtest(arguments: argparse.Namespace) -> Answer:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.store import Ledger
-from pipeline.ledger.timeline import LiveVersion
+from pipeline.ledger.timeline import LiveVersion, live_at
 from pipeline.runs.window_losses import kept_versions
 from pipeline.runs.window_scores import KeptVersion
 
@@ -24,6 +24,14 @@ def decided_then(ledger: Ledger, name: str, live: LiveVersion, as_of: datetime) 
         return then
     trained = _trained(kept_versions(ledger, name, live), live)
     return then if trained is not None and trained >= as_of else None
+
+
+def over(ledger: Ledger, name: str, receipt: RetrainDecided) -> str:
+    """That another version is live than the receipt is of, so that nobody is to act on it; '' where it is of what is live."""
+    live = live_at(ledger, name)
+    if live is None or (live.version, live.digest) == (receipt.champion, receipt.digest):
+        return ""
+    return f"so it was decided of version {receipt.champion} then, and version {live.version} is live since"
 
 
 def said(ledger: Ledger, name: str, live: LiveVersion, as_of: datetime) -> str:

@@ -87,15 +87,16 @@ def _written(context: Context, run: str, name: str, receipt: RetrainDecided) -> 
 def of_look(context: Context, run: str, name: str, look: Mapping[str, Any]) -> dict[str, Any]:
     """The decision after a drift check, for the tasks that act on it: `since` is what one retrain is asked for because of."""
     receipt = decide(context, run, name, time_of(look["as_of"]), look)
+    over = before_live.over(context.ledger, name, receipt)
     what = "drift" if look["verdict"] == "drift" else "live quality"
     by_drift = receipt.rule == DRIFT
     return {
-        "decision": receipt.decision if _of_live(context, name, receipt) else "wait",
+        "decision": "wait" if over else receipt.decision,
         "as_of": receipt.as_of,
         "version": receipt.version,
         "reason": receipt.reason(f"{what}: {look['said']}" if by_drift else f"{receipt.rule}: {receipt.why}"),
         "since": look["since"] if by_drift else receipt.as_of,
-        "sentence": receipt.sentence(),
+        "sentence": "; ".join(filter(None, (receipt.sentence(), over))),
     }
 
 
@@ -105,17 +106,11 @@ def why_not(context: Context, run: str, name: str, as_of: datetime) -> str:
     if context.params.model(name).policy.rule in BY_SCHEDULE or live_at(context.ledger, name) is None:
         return ""
     receipt = decide(context, run, name, as_of)
-    return (
-        ""
-        if receipt.decision == "retrain" and _of_live(context, name, receipt)
-        else f"{name}: {receipt.sentence()}; a run by hand goes on whatever this says"
-    )
-
-
-def _of_live(context: Context, name: str, receipt: RetrainDecided) -> bool:
-    """Whether it is of what is live now: what a repeated look decided of another version is done, or over."""
-    live = live_at(context.ledger, name)
-    return live is not None and (live.version, live.digest) == (receipt.champion, receipt.digest)
+    over = before_live.over(context.ledger, name, receipt)
+    if receipt.decision == "retrain" and not over:
+        return ""
+    said = "; ".join(filter(None, (receipt.sentence(), over, "a run by hand goes on whatever this says")))
+    return f"{name}: {said}"
 
 
 def worth_of(context: Context, name: str, history: LiveHistory) -> Worth:

@@ -39,7 +39,8 @@ def test_a_look_that_was_followed_is_the_same_when_it_is_repeated(world):
     assert len(looks(world)) == 1
     again = {"verdict": "calm", "said": "", "as_of": AS_OF.isoformat(), "decision": "wait", "since": ""}
     assert retrain_decision.of_look(world.context, "r", "churn", again)["decision"] == "wait"
-    assert "retrain, as of 2024-03-01" in retrain_decision.why_not(world.context, "r", "churn", AS_OF)
+    why = retrain_decision.why_not(world.context, "r", "churn", AS_OF)
+    assert "retrain, as of 2024-03-01" in why and "decided of version 1 then, and version 2 is live since" in why
 
 
 def test_an_older_look_that_is_repeated_leaves_its_wait_in_the_account(world):
