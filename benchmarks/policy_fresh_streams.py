@@ -128,7 +128,7 @@ def gasoline() -> Stream:
 
 
 def peaks() -> Stream:
-    """Effects that wander a little, and twice a year a month of others under more noise: a version made at a peak fits no week after it."""
+    """Effects that wander a little, and twice a year a month of others under more noise: a version made at a peak fits few that come after it."""
     height = np.maximum(0, np.sin(2 * np.pi * np.arange(WEEKS) / BETWEEN_PEAKS)) ** 4
 
     def effects(dice: np.random.Generator, weeks: np.ndarray) -> np.ndarray:
