@@ -151,6 +151,10 @@ def _alone(numbers: np.ndarray, target: np.ndarray, weight: np.ndarray | None, l
     if of_classes:
         return Alone(max(0.0, skill(scored, answers, counted)), *_told_apart(scored, answers, counted))
     reached = [0.0, skill(scored, answers, counted)]
+    if of_labels and numbers.shape[1] == 1 and np.isfinite(numbers).all():
+        # Of a rare label few rows were learnt, and the tree's cut is then beside one or the other of the rest; a number's own order has no cut.
+        way = of_order(target[learns], numbers[learns, 0], np.ones(int(learns.sum())))
+        reached.append(skill(scored, Answers(np.sign(way) * asked[:, 0]), counted))
     if not of_labels and numbers.shape[1] == 1:
         reached.append(skill(scored, _between(numbers[learns, 0], target[learns], asked[:, 0]), counted))
     return Alone(max(reached))

@@ -58,6 +58,16 @@ def test_a_strong_feature_is_no_leak(task, noise, stops):
     assert verdict.reason.split(":")[0].split(" alone")[0] == "spend"
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_of_a_rare_label_the_leak_is_found_by_its_own_order(sign):
+    """Of 34 rows in two thousand half are learnt from: a cut between their ranks and the rest leaves some on the wrong side."""
+    rows, random = rows_of(), np.random.default_rng(1)
+    rare = np.arange(len(rows)) % 60 == 0
+    target, leak = rare * 1.0, sign * np.where(rare, random.uniform(1, 9, len(rows)), random.normal(0, 0.1, len(rows)))
+    verdict = leaky("binary", rows.assign(spend=leak), target)
+    assert verdict.stops and verdict.observed == 1
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_a_word_of_a_text_may_be_the_leak(task):
     """With `training.words` a word that only rows of one label have is found in its group, beside texts of the same length."""
