@@ -6,13 +6,18 @@ model whose block is gone or broken is started again as it ran: with its API key
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from pydantic import BaseModel, ValidationError
 
+from pipeline.ledger.events import Event
+from pipeline.ledger.in_parts import in_parts
 from pipeline.ledger.rollout_events import SettingsApplied, SlotReady, SlotStarting
-from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.ledger.timeline import live_version
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.settings.rollout import Rollout, Serving
@@ -30,7 +35,7 @@ def recorded_settings(ledger: Ledger, model: str, version: str = "") -> Rollout 
     found = _settings_in(first, version)
     if found is not None or len(first) < READ_FIRST:
         return found
-    return _settings_in(ledger.events(SlotReady, SettingsApplied, model=model), version)
+    return _settings_in(_all(ledger, model, SlotReady, SettingsApplied), version)
 
 
 def _settings_in(entries: Sequence[Entry[SlotReady | SettingsApplied]], version: str) -> Rollout | None:
@@ -45,12 +50,17 @@ def slot_settings(ledger: Ledger, model: str, routed: RoutedSlot) -> Rollout | N
     entries: list[Entry[SlotStarting | SlotReady]]
     entries = ledger.last(SlotStarting, SlotReady, model=model, count=READ_FIRST)
     if len(entries) == READ_FIRST and not any(entry.event.slot == routed.slot for entry in entries):
-        entries = ledger.events(SlotStarting, SlotReady, model=model)
+        entries = _all(ledger, model, SlotStarting, SlotReady)
     last = next((entry.event for entry in reversed(entries) if entry.event.slot == routed.slot), None)
     # A start that was not proven comes after it: what runs there now may be that one.
     if not isinstance(last, SlotReady) or (last.version, last.address) != (routed.version, routed.address):
         return None
     return _read(last.settings)
+
+
+def _all(ledger: Ledger, model: str, *kinds: type[Event]) -> list[Entry[Any]]:
+    """The events of those kinds of this model alone: in a block that reads of many models, `events` reads those of all of them."""
+    return [*in_parts(ledger, sa.and_(EVENTS.c.kind.in_([kind.KIND for kind in kinds]), EVENTS.c.model == model))]
 
 
 def settings_of_version(
@@ -91,10 +101,14 @@ def as_recorded(settings: Rollout) -> dict[str, Any]:
 
 
 def _read(values: Mapping[str, Any] | None) -> Rollout | None:
-    if values is None:
-        return None
+    return _validated(json.dumps(values)) if values is not None else None
+
+
+@functools.lru_cache(maxsize=1000)
+def _validated(text: str) -> Rollout | None:
+    """Of JSON: a status reads the same settings of hundreds of slots again and again, and to validate them takes most of its time."""
     try:
-        return Rollout.model_validate(_known(Rollout, values), context=RECORDED)
+        return Rollout.model_validate(_known(Rollout, json.loads(text)), context=RECORDED)
     except ValidationError:
         return None
 
