@@ -6,11 +6,12 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import jwt
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -95,11 +96,18 @@ def faults(driver: webdriver.Chrome, width: int) -> list[str]:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     found = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
     # A phone's window grows with a page that is too wide for it: what counts is the width that was asked for.
-    wide = driver.execute_script("return document.documentElement.scrollWidth - arguments[0]", width)
+    with suppress(TimeoutException):
+        # A chart is drawn anew for another width.
+        WebDriverWait(driver, 10).until(lambda driver: _sticks_out(driver, width) <= 0)
+    wide = _sticks_out(driver, width)
     found += [f"{wide} pixels wider than its window of {width}"] if wide > 0 else []
     fetched = driver.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
     here = driver.current_url.partition("/perennial/")[0]
     return found + [f"fetched from elsewhere: {url}" for url in fetched if not url.startswith(here)]
+
+
+def _sticks_out(driver: webdriver.Chrome, width: int) -> int:
+    return driver.execute_script("return document.documentElement.scrollWidth - arguments[0]", width)
 
 
 def filtered(driver: webdriver.Chrome, table: str, words: str) -> list[str]:
@@ -108,7 +116,8 @@ def filtered(driver: webdriver.Chrome, table: str, words: str) -> list[str]:
     box.send_keys(words)
     cells = driver.find_elements(By.CSS_SELECTOR, f"#{table} > tbody > tr > td:first-child")
     seen = [cell.text for cell in cells if cell.is_displayed()]
-    box.clear()
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(Keys.DELETE)
     return seen
 
 
