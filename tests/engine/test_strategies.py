@@ -113,6 +113,8 @@ def test_pages_and_cut_bodies_are_no_evidence_of_a_canary(endpoint):
                 cut.sendall(
                     b"POST /churn/invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 600000\r\n\r\n" + b" " * 200000
                 )
+            # Some hundreds in all, of which a hundred would do.
+            time.sleep(0.05)
 
     with ThreadPoolExecutor() as pool:
         asking = [pool.submit(ask_for_pages) for _ in range(2)]
