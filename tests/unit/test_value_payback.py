@@ -100,6 +100,24 @@ def test_going_back_does_not_make_the_model_new() -> None:
     assert len(since_retrain(new).losses) == 0
 
 
+def test_good_windows_of_long_ago_do_not_hide_what_is_lost_now() -> None:
+    """A version that was new at a peak of the loss, and good after it, is retrained once it loses more than at that peak."""
+    peak = [1.0] * 3 + [0.3] * 30 + [1.6] * 10
+    said = Value().decide(known_of([peak], [0], [0] * 43, 0, cost=4.0))
+    assert said.action == "retrain"
+    assert said.saving == pytest.approx(0.7 * 0.6 * said.ahead)
+    assert Value().decide(known_of([peak[:33]], [0], [0] * 33, 0, cost=4.0)).saving == 0.0
+
+
+def test_a_version_that_is_taken_again_is_compared_with_when_it_was_new() -> None:
+    """After a retrain that made a worse one, the version before it is retrained once it has lost the cost above its own first windows."""
+    before, worse = [0.5] * 8 + [0.9] * 12, [np.nan] * 4 + [1.0] * 16
+    known = known_of([before, worse], [0, 4], [0] * 4 + [1] * 4 + [0] * 12, 0, cost=3.0)
+    said = Value().decide(known)
+    assert said.action == "retrain"
+    assert said.score == pytest.approx(0.7 * 12 * 0.4)
+
+
 def test_how_versions_once_aged_is_forgotten() -> None:
     """After windows in which age costs nothing the curve says so, where all windows alike still say the mean of both times."""
     history = ageing(60, 0.01)

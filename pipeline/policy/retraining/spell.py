@@ -11,12 +11,14 @@ from pipeline.policy.retraining.base import Known
 
 @dataclass(frozen=True)
 class Spell:
-    """`start` is the first window of it. `windows` (n,) are its labelled ones, rising, with the `losses` of what answered and their `weights`."""
+    """`start` is the first window of it. `windows` (n,) are its labelled ones, rising, with the `losses` of what answered, their `weights`, and
+    which versions `served` in them."""
 
     start: int
     windows: np.ndarray
     losses: np.ndarray
     weights: np.ndarray
+    served: np.ndarray
 
 
 def spell_of(known: Known) -> Spell:
@@ -25,7 +27,9 @@ def spell_of(known: Known) -> Spell:
     start = max(int(others[-1]) + 1 if len(others) else 0, int(known.born[known.live]))
     labelled = known.labelled
     windows = labelled[labelled >= start]
-    return Spell(start, windows, known.losses[known.live, windows], known.weights[windows])
+    return Spell(
+        start, windows, known.losses[known.live, windows], known.weights[windows], np.full(len(windows), known.live)
+    )
 
 
 def since_retrain(known: Known) -> Spell:
@@ -37,4 +41,4 @@ def since_retrain(known: Known) -> Spell:
     served = known.served[windows]
     losses = known.losses[served, windows]
     there = (served >= 0) & ~np.isnan(losses)
-    return Spell(start, windows[there], losses[there], known.weights[windows[there]])
+    return Spell(start, windows[there], losses[there], known.weights[windows[there]], served[there])

@@ -21,7 +21,7 @@ import numpy as np
 from pipeline.policy.retraining.base import Decision, Known
 from pipeline.policy.retraining.figures import figure
 from pipeline.policy.retraining.past_best import PastBest, past_best
-from pipeline.policy.retraining.spell import Spell, since_retrain
+from pipeline.policy.retraining.spell import since_retrain
 from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness, pairs_of, updated
 
 # A saving is told over the time to the next retrain by the curve, and at most over so many windows. Within these a retrain has to pay.
@@ -36,8 +36,8 @@ def horizon_of(window_days: float, due_after_days: float = 0.0) -> int:
 
 @dataclass(frozen=True)
 class _Lost:
-    """By the live loss since the last retrain: the `total` above its first windows, by Page's cumulative sum, the mean `excess` a window after
-    these, and its `error`."""
+    """By the live loss since the last retrain: the `total` above what was lost when new, by Page's cumulative sum, the mean `excess` a window
+    of those that are summed, and its `error`."""
 
     total: float
     excess: float
@@ -69,7 +69,7 @@ class Value:
         curve = updated(self.prior, pairs_of(known.losses, known.born), self.changeable, known.now)
         # A version that was taken again is as stale as the last one trained, which it has beaten since.
         age = known.now - int(known.born.max())
-        lost = self._lost(since_retrain(known))
+        lost = self._lost(known)
         regret = max(0.0, curve.regret(age)) * self._alarmed(known, curve)
         score = regret if lost is None else self.by_curve * regret + self.by_loss * lost.total
         ahead = curve.period(known.cost, self.horizon)
@@ -98,22 +98,32 @@ class Value:
         curve = updated(self.prior, pairs_of(known.losses, known.born), self.changeable, known.now)
         ahead = curve.period(known.cost, self.horizon)
         age = known.now - int(known.born.max())
-        saving, error = self._saving(curve, age, self._lost(since_retrain(known)), ahead)
+        saving, error = self._saving(curve, age, self._lost(known), ahead)
         return saving, saving - 1.96 * error, saving + 1.96 * error, ahead
 
-    def _lost(self, spell: Spell) -> _Lost | None:
+    def _lost(self, known: Known) -> _Lost | None:
         """None where nothing is known of the version but when it was new, or not even that."""
-        after = spell.losses[self.first :]
-        if not len(after):
+        spell = since_retrain(known)
+        if len(spell.losses) <= self.first:
             return None
-        above = spell.losses - spell.losses[: self.first].mean()
+        above = spell.losses - self._when_new(known, spell.served)
+        sums = np.cumsum(spell.weights * above)
+        # Cut at zero as it is summed: what was gained before is not set against what is lost now, nor does it say what will be.
+        cut = int(np.flatnonzero(sums == sums.min())[-1]) + 1 if sums.min() < 0.0 else 0
+        total = float(sums[-1] - min(0.0, sums.min()))
+        summed = above[max(cut, self.first) :]
+        summed = summed if len(summed) else above[self.first :]
         # Neighbouring windows differ by noise alone, whatever the trend.
         noise = math.sqrt(float((np.diff(spell.losses) ** 2).mean()) / 2)
-        error = noise * math.sqrt(1 / len(after) + 1 / self.first)
-        # Cut at zero as it is summed: what was gained before is not set against what is lost now.
-        sums = np.cumsum(spell.weights * above)
-        total = float(sums[-1] - min(0.0, sums.min()))
-        return _Lost(total, float(above[self.first :].mean()), error, len(spell.losses))
+        error = noise * math.sqrt(1 / len(summed) + 1 / self.first)
+        return _Lost(total, float(summed.mean()), error, len(spell.losses))
+
+    def _when_new(self, known: Known, served: np.ndarray) -> np.ndarray:
+        """The mean loss of what `served` in each window in its own first windows that are known, also of one that was taken again; (n,) float64."""
+        of = {
+            each: known.losses[each, ~np.isnan(known.losses[each])][: self.first].mean() for each in np.unique(served)
+        }
+        return np.array([of[each] for each in served])
 
     def _alarmed(self, known: Known, curve: Staleness) -> float:
         """Labels say more than an alarm; without them it counts for what it has earned in the backtest."""
