@@ -74,9 +74,8 @@ def test_1c_a_week_is_scored_and_backfilled_and_stands_there_once(stack, first_v
     path = f"/dags/{SCORE}/dagRuns/{run}/taskInstances/score_interval/xcomEntries/return_value"
     told = stack.airflow.get(path)["value"]
     assert told["rows_in"] == told["scored"] + told["refused"] > 1000
-    assert set(backfill(stack, SCORE, "2013-04-01", "2013-04-08", reprocess_behavior="completed").values()) == {
-        "success"
-    }
+    filled = backfill(stack, SCORE, "2013-04-01", "2013-04-08", reprocess_behavior="completed")
+    assert set(filled.values()) == {"success"}
     scored = pd.concat(pd.read_parquet(path) for path in (stack.project / "scores").glob("*/*/scores.parquet"))
     weeks = scored.groupby("interval_start").size()
     assert (len(weeks), weeks.iloc[0]) == (2, told["scored"])
