@@ -37,10 +37,11 @@ def horizon_of(window_days: float, due_after_days: float = 0.0) -> int:
 @dataclass(frozen=True)
 class _Lost:
     """By the live loss since the last retrain: the `total` above what was lost when new, by Page's cumulative sum, the mean `excess` a window
-    of those that are summed, and its `error`."""
+    of those that are summed, and what is `expected` of one to come, with its `error`."""
 
     total: float
     excess: float
+    expected: float
     error: float
     windows: int
 
@@ -113,10 +114,13 @@ class Value:
         total = float(sums[-1] - min(0.0, sums.min()))
         summed = above[max(cut, self.first) :]
         summed = summed if len(summed) else above[self.first :]
+        # Where the sum began to rise was chosen for that, so a few windows say too much: they are drawn to zero by as many as show what is new.
+        trust = len(summed) / (len(summed) + self.first)
         # Neighbouring windows differ by noise alone, whatever the trend.
         noise = math.sqrt(float((np.diff(spell.losses) ** 2).mean()) / 2)
-        error = noise * math.sqrt(1 / len(summed) + 1 / self.first)
-        return _Lost(total, float(summed.mean()), error, len(spell.losses))
+        error = trust * noise * math.sqrt(1 / len(summed) + 1 / self.first)
+        excess = float(summed.mean())
+        return _Lost(total, excess, trust * excess, error, len(spell.losses))
 
     def _when_new(self, known: Known, served: np.ndarray) -> np.ndarray:
         """The mean loss of what `served` in each window in its own first windows that are known, also of one that was taken again; (n,) float64."""
@@ -136,7 +140,7 @@ class Value:
         error = Staleness(1.0, curve.slow, 0.0).saving(age, windows) * curve.error
         if lost is None:
             return by_curve, error
-        saving = self.by_curve * by_curve + self.by_loss * windows * max(0.0, lost.excess)
+        saving = self.by_curve * by_curve + self.by_loss * windows * max(0.0, lost.expected)
         return saving, math.hypot(self.by_curve * error, self.by_loss * windows * lost.error)
 
     def _why(self, known: Known, curve: Staleness, age: int, regret: float, lost: _Lost | None, score: float) -> str:
