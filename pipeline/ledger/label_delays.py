@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,20 +19,39 @@ MEASURED = (DataLanded, LabelsMeasured)
 LOOKED_AT = 10
 
 
+@dataclass(frozen=True)
+class _Said:
+    as_of: datetime
+    delay: LabelDelay | None
+
+
+# By the hash of its event what a measure says, as a server asks for it again and again: of years a landing lists hundreds of files beside it.
+_SAID: dict[str, _Said] = {}
+MOST_SAID = 20_000
+
+
 def newest_of(ledger: Ledger, models: Sequence[str]) -> dict[str, LabelDelay]:
     """By model what its measure of the newest as-of says, of its LOOKED_AT newest; without models that have none, or no label times."""
-    found: dict[str, Measure] = {}
+    found: dict[str, _Said] = {}
     # By themselves: a model whose labels do not come has a measure a week that found none.
     entries: list[Entry[Any]] = [*ledger.newest(DataLanded, models=models, count=LOOKED_AT)]
     entries += ledger.newest(LabelsMeasured, models=models, count=LOOKED_AT)
     for entry in entries:
-        if isinstance(entry.event, LabelsMeasured) and LabelDelay.read(entry.event.label_delay_s) == LabelDelay():
+        said = _said(entry)
+        if entry.kind == LabelsMeasured.KIND and said.delay == LabelDelay():
             continue
         known = found.get(entry.model)
-        if known is None or time_of(entry.event.as_of) >= time_of(known.as_of):
-            found[entry.model] = entry.event
-    delays = {model: LabelDelay.read(landed.label_delay_s) for model, landed in found.items()}
-    return {model: delay for model, delay in delays.items() if delay is not None}
+        if known is None or said.as_of >= known.as_of:
+            found[entry.model] = said
+    return {model: said.delay for model, said in found.items() if said.delay is not None}
+
+
+def _said(entry: Entry[Measure]) -> _Said:
+    if entry.hash not in _SAID:
+        if len(_SAID) >= MOST_SAID:
+            _SAID.clear()
+        _SAID[entry.hash] = _Said(time_of(entry.event.as_of), LabelDelay.read(entry.event.label_delay_s))
+    return _SAID[entry.hash]
 
 
 def newest(ledger: Ledger, model: str) -> LabelDelay | None:
