@@ -37,12 +37,13 @@ def horizon_of(window_days: float, due_after_days: float = 0.0) -> int:
 @dataclass(frozen=True)
 class _Lost:
     """By the live loss since the last retrain: the `total` above what was lost when new, by Page's cumulative sum, the mean `excess` a window
-    of those that are summed, and what is `expected` of one to come, with its `error`."""
+    of the `last` ones, which are summed, and what is `expected` of one to come, with its `error`."""
 
     total: float
     excess: float
     expected: float
     error: float
+    last: int
     windows: int
 
 
@@ -120,7 +121,7 @@ class Value:
         noise = math.sqrt(float((np.diff(spell.losses) ** 2).mean()) / 2)
         error = trust * noise * math.sqrt(1 / len(summed) + 1 / self.first)
         excess = float(summed.mean())
-        return _Lost(total, excess, trust * excess, error, len(spell.losses))
+        return _Lost(total, excess, trust * excess, error, len(summed), len(spell.losses))
 
     def _when_new(self, known: Known, served: np.ndarray) -> np.ndarray:
         """The mean loss of what `served` in each window in its own first windows that are known, also of one that was taken again; (n,) float64."""
@@ -155,8 +156,8 @@ class Value:
             return f"{known.called(known.live)} is {known.age} windows old and has {labels}: {by_curve}{drift}, {figure(regret)} lost since; {cost}"
         more = f"{figure(abs(lost.excess))} a window {'more' if lost.excess >= 0 else 'less'}"
         return (
-            f"{known.called(known.live)} is {known.age} windows old and loses {more} than when it was new, {figure(lost.total)} lost since "
-            f"({lost.windows} labelled windows); {by_curve}, {figure(regret)} lost since: {figure(score)} together, {cost}"
+            f"{known.called(known.live)} is {known.age} windows old and loses {more} than when it was new in the last {lost.last} of "
+            f"{lost.windows} labelled windows, {figure(lost.total)} in all; {by_curve}, {figure(regret)} lost since: {figure(score)} together, {cost}"
         )
 
     def _back(self, known: Known, best: PastBest, score: float) -> Decision:
