@@ -48,6 +48,7 @@ def airflow():
 @pytest.fixture
 def client(project, ledger, airflow, monkeypatch):
     """A rollout of version 2 of churn goes on."""
+    monkeypatch.syspath_prepend(str(ROOT / "plugins"))
     spec = importlib.util.spec_from_file_location("rollout_routes", ROOT / "plugins" / "rollout_routes.py")
     routes = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(routes)
