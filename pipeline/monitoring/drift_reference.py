@@ -95,12 +95,14 @@ def of_hours(
 
 def newcomers(rows: pd.DataFrame, model: Model) -> dict[str, float]:
     """Of each category that has any, the share of its held-out values that the rows before never had: of postcodes or hashes so many are usual."""
-    before, out = frames.before_held_out(rows, model), rows[frames.held_out(rows, model)]
+    before, out = frames.before_held_out(rows, model), frames.held_out(rows, model)
     found = {}
     for name in model.training.categorical:
-        values = out[name].where(out[name] != frames.MISSING_CATEGORY).dropna()
-        if len(values) and (new := float((~values.isin(before[name])).mean())):
-            found[name] = round(new, 6)
+        # Of a million rows each value once: to look for all of them among all takes ten times as long.
+        counts = rows.loc[out, name].value_counts().drop(frames.MISSING_CATEGORY, errors="ignore")
+        new = int(counts[~counts.index.isin(before[name].unique())].sum())
+        if new:
+            found[name] = round(new / int(counts.sum()), 6)
     return found
 
 
