@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 from benchmarks.long_ledger import END
 from pipeline.ledger.decision_events import BacktestDrawn, Backtested
 from pipeline.ledger.store import Ledger
+from pipeline.policy.retraining.staleness import Staleness
 from pipeline.runs.backtest.run import DRAWN_WINDOWS
 
 POLICIES = (
@@ -50,7 +52,7 @@ def _backtest(number: int, draw: random.Random) -> list[Any]:
         best="value",
         tells=True,
         curve=[{"age": age, "excess": age / 1000, "pairs": DRAWN_WINDOWS - age} for age in range(1, DRAWN_WINDOWS)],
-        staleness={"b": 0.001, "error": 0.0002},
+        staleness=asdict(Staleness(0.001, 8.0, 0.0002, DRAWN_WINDOWS)),
         economics={
             "currency": "USD",
             "retrain": 24.0,

@@ -63,7 +63,6 @@ def test_without_a_backtest_no_alarm_counts_and_one_of_before_knows_the_inputs()
     assert covariates.earned(none) is None and "in the backtest none told of a loss" in covariates.said(none)
     old = replace(none, staleness={**none.staleness, "alarmed": 1.5})
     assert covariates.earned(old) == covariates.Covariate("inputs", 1.5)
-    assert covariates.earned(replace(none, staleness={"b": 0.1})) is None, "older still, which knows no alarm"
     assert "an alarm of the inputs alone counts: in the backtest versions lost 1.50 times as much" in covariates.said(
         old
     )

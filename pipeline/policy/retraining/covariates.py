@@ -72,7 +72,7 @@ def earned(backtest: Backtested | None) -> Covariate | None:
     """The signal that tells most of a loss, by the model's backtest; None where none does. One of before has measured the inputs alone."""
     if backtest is None or not backtest.staleness:
         return None
-    known = backtest.covariates or {INPUTS: {"alarmed": backtest.staleness.get("alarmed", 1.0)}}
+    known = backtest.covariates or {INPUTS: {"alarmed": backtest.staleness["alarmed"]}}
     found = [Covariate(name, of["alarmed"], of.get("limit")) for name, of in known.items() if name in WORDS]
     best = max(found, key=lambda each: each.alarmed, default=None)
     return best if best is not None and best.alarmed > 1 else None
