@@ -111,6 +111,10 @@ def compare(
         before_said = "before" + (f", {OF_HOURS}" if reference.of_hours else "")
         few = f"{rows[1]:,} rows now and {rows[0]:,} {before_said}, at least {limits.min_rows:,} of each required (monitor.min_rows)"
         return DriftVerdict("no verdict", few, *rows)
+    if window.span_days is not None and 1 < window.span_days < null_distribution.WEEK and window.span_days % 1:
+        # Of quiet windows of a day and a half two in three would alarm.
+        hours = f"{window.span_days:g} days have some hours oftener than others, and no whole day is like them: state whole days (monitor.window_days)"
+        return DriftVerdict("no verdict", hours, *rows)
     own_columns = [column.name for column in columns if not column.of and column.where is None]
     missing = [name for name in own_columns if name not in now.cells or name not in before.cells]
     if missing:
@@ -205,6 +209,4 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
         return f"{said}; unproven: a window of less than a day is compared with {reference.rows:,} rows {OF_HOURS}"
     if window.span_days is not None and window.span_days < 1:
         return said + "; unproven: a window of less than a day is compared with whole days"
-    if window.span_days is not None and window.span_days < null_distribution.WEEK and window.span_days % 1:
-        return f"{said}; unproven: {window.span_days:g} days have some hours oftener than others, and are compared with whole days"
     return said

@@ -61,13 +61,15 @@ def test_a_file_of_some_hours_is_compared_with_the_same_hours(tmp_path):
     assert "unproven: a window of less than a day" in found.limits
 
 
-@pytest.mark.parametrize(("span", "unproven"), [(1, False), (1.5, True), (7.5, False)])
-def test_days_and_a_part_of_one_are_no_proof(span, unproven):
-    """Half a day more is compared with whole days, and said to be unproven; in a week it is little."""
+@pytest.mark.parametrize(("span", "judged"), [(1, True), (1.5, False), (7.5, True)])
+def test_days_and_a_part_of_one_have_no_verdict(span, judged):
+    """Half a day more is like no whole days, and the reason says which key to change; in a week it is little."""
     rows = by_the_hour(184)
     reference = reference_of(rows, ["warm"], [], rows["at"])
     window = Window(profile_of(rows.tail(int(720 * span)), reference.layout), span)
-    assert ("have some hours oftener than others" in compare(reference, window, DriftLimits()).limits) == unproven
+    found = compare(reference, window, DriftLimits())
+    assert (found.verdict != "no verdict") == judged
+    assert ("state whole days (monitor.window_days)" in found.reason) != judged
 
 
 @pytest.mark.parametrize(("every", "span"), [(7, 10), (30, 30), (30, 45)])
